@@ -1,0 +1,37 @@
+# Every target runs in .venv, which is made anew when the requirements change. ARGS="…" is passed on.
+PYTHON ?= python3
+BIN := .venv/bin
+
+# Where this is set, each worker would compile the package again; pip compiles the rest at install.
+unexport PYTHONDONTWRITEBYTECODE
+
+.PHONY: help cases test lint format clean
+
+help:  ## list the targets
+	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 16
+
+cases: .venv/.installed  ## measure and judge the matrix: the main job
+	$(BIN)/harness run --jobs auto $(ARGS)
+
+test: .venv/.installed  ## test the harness itself
+	$(BIN)/python -m pytest -n auto tests $(ARGS)
+
+lint: .venv/.installed  ## check style, format and types
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+format: .venv/.installed  ## mend what the tools can mend
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+clean:  ## remove caches and build output; runs, baselines and .venv stay
+	rm -rf build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find harness cases tests -name __pycache__ -prune -exec rm -rf {} +
+
+# constraints.txt holds the releases that the matrix is measured with, so that numbers are comparable.
+.venv/.installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, because constraints.txt pins transformers 5.23.0, which needs it; found " + sys.version.split()[0] + ".\nNext: make PYTHON=python3.11")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	@touch $@

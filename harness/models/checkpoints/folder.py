@@ -1,0 +1,146 @@
+"""A checkpoint folder: config, safetensors, tokenizer; where they are cached, and their checks."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from filelock import FileLock
+from platformdirs import user_cache_path
+from safetensors import SafetensorError, safe_open
+
+from harness.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+CACHE_VARIABLE: Final = "HARNESS_CACHE"
+_SEAL: Final = "sha256.json"
+_READ_BYTES: Final = 1 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpoint:
+    """A folder that holds a model, and the digest of what is in it."""
+
+    path: Path
+    digest: str
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """Read config.json."""
+        return json.loads((self.path / "config.json").read_text())  # type: ignore[no-any-return]
+
+
+def cache_folder() -> Path:
+    """Give the folder in which checkpoints are kept: $HARNESS_CACHE or the user's cache."""
+    chosen = os.environ.get(CACHE_VARIABLE)
+    root = Path(chosen) if chosen else user_cache_path("model-port-harness")
+    folder = root / "checkpoints"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def sha256_of(path: Path) -> str:
+    """Give the hex digest of a file."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while block := stream.read(_READ_BYTES):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def cached(name: str, make: Callable[[Path], None]) -> Checkpoint:
+    """Give the cached folder of that name, calling `make(folder)` to fill it the first time.
+
+    The folder appears under its name only when it is whole and sealed with the digests of its
+    files; two makers at once are kept apart by a lock.
+
+    Raises:
+        CheckpointError: the cached folder does not match its seal.
+    """
+    final = cache_folder() / name
+    with FileLock(final.with_name(f".{name}.lock")):
+        if not final.exists():
+            with _scratch_beside(final) as scratch:
+                make(scratch)
+                _seal(scratch)
+                scratch.rename(final)
+        return _unseal(final)
+
+
+def open_folder(path: str | Path) -> Checkpoint:
+    """Give a checkpoint in a folder of the user's.
+
+    Raises:
+        CheckpointError: the folder lacks config.json or safetensors, or one cannot be read.
+    """
+    folder = Path(path)
+    if not (folder / "config.json").is_file():
+        message = f"{folder}: no config.json; give a folder in the hub's format"
+        raise CheckpointError(message)
+    weights = sorted(folder.glob("*.safetensors"))
+    if not weights:
+        message = f"{folder}: no *.safetensors; save the model with safe serialization"
+        raise CheckpointError(message)
+    for file in weights:
+        check_safetensors(file)
+    digest = hashlib.sha256()
+    for file in (folder / "config.json", *weights):
+        digest.update(sha256_of(file).encode())
+    return Checkpoint(path=folder, digest=digest.hexdigest())
+
+
+def check_safetensors(file: Path) -> None:
+    """Read the header of a safetensors file.
+
+    Raises:
+        CheckpointError: the file is truncated or is not safetensors.
+    """
+    try:
+        with safe_open(file, framework="pt") as tensors:
+            tensors.keys()
+    except (SafetensorError, OSError) as error:
+        message = f"{file}: not a whole safetensors file ({error}); delete it and make it anew"
+        raise CheckpointError(message) from error
+
+
+@contextmanager
+def _scratch_beside(final: Path) -> Iterator[Path]:
+    scratch = Path(tempfile.mkdtemp(prefix=f".{final.name}-", dir=final.parent))
+    try:
+        yield scratch
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _seal(folder: Path) -> None:
+    digests = {file.name: sha256_of(file) for file in sorted(folder.iterdir())}
+    (folder / _SEAL).write_text(json.dumps(digests, indent=1))
+
+
+def _unseal(folder: Path) -> Checkpoint:
+    try:
+        digests: dict[str, str] = json.loads((folder / _SEAL).read_text())
+    except (OSError, ValueError) as error:
+        message = f"{folder}: the seal {_SEAL} cannot be read ({error}); delete the folder"
+        raise CheckpointError(message) from error
+    for name, expected in digests.items():
+        file = folder / name
+        found = sha256_of(file) if file.is_file() else "no such file"
+        if found != expected:
+            message = (
+                f"{file}: corrupt checkpoint\n"
+                f"  found:   sha256 {found}\n  allowed: sha256 {expected} (from {_SEAL})\n"
+                f"  next:    delete {folder} and run again; it will be made anew"
+            )
+            raise CheckpointError(message)
+    whole = hashlib.sha256(json.dumps(digests, sort_keys=True).encode()).hexdigest()
+    return Checkpoint(path=folder, digest=whole)

@@ -1,0 +1,77 @@
+"""The shape that Llama gave to most decoders: one constructor, named differences."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from harness.models.family import Config, Family, Stack, Tap
+from harness.models.layouts import block, gated_mlp, separate_qkv
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+LAYER = "model.layers.{i}"
+ATTENTION = f"{LAYER}.self_attn"
+MLP = f"{LAYER}.mlp"
+
+
+def llama_like(
+    name: str,
+    *,
+    config: Config,
+    variants: Mapping[str, Config],
+    taps: Mapping[str, Tap] | None = None,
+    mlp: Mapping[str, Tap] | None = None,
+    norm_offset: bool = False,
+    layer_norm: bool = False,
+    foldable: bool = True,
+) -> Family:
+    """Give the record of a family with Llama's module tree.
+
+    Args:
+        name: The family's name.
+        config: The default variant's config.json.
+        variants: Changes to it, by the variant's name.
+        taps: Sites of a block that are read elsewhere than in Llama.
+        mlp: The sites inside the MLP, where it is not a gated one.
+        norm_offset: The norm multiplies by 1 + weight.
+        layer_norm: The norms are LayerNorms, not RMSNorms.
+        foldable: The norms stand before attention and MLP and have gains to fold.
+    """
+    return Family(
+        name=name,
+        config=config,
+        variants=variants,
+        rotary=True,
+        norm_offset=norm_offset,
+        layer_norm=layer_norm,
+        taps={
+            "embed": Tap(module="model.embed_tokens"),
+            "ln_final.out": Tap(module="model.norm"),
+        },
+        stacks=(
+            Stack(
+                prefix="blocks",
+                n_layers=lambda found: found.num_hidden_layers,
+                attention={"attn": ATTENTION},
+                taps={
+                    **block(LAYER),
+                    "ln1.out": Tap(module=f"{LAYER}.input_layernorm"),
+                    **separate_qkv(ATTENTION),
+                    "attn_out": Tap(module=ATTENTION),
+                    "resid_mid": Tap(module=f"{LAYER}.post_attention_layernorm", side="in"),
+                    "ln2.out": Tap(module=f"{LAYER}.post_attention_layernorm"),
+                    **(gated_mlp(MLP) if mlp is None else mlp),
+                    "mlp_out": Tap(module=MLP),
+                    **(taps or {}),
+                },
+            ),
+        ),
+        norms={
+            "ln1.out": f"{LAYER}.input_layernorm",
+            "ln2.out": f"{LAYER}.post_attention_layernorm",
+            "ln_final.out": "model.norm",
+        }
+        if foldable
+        else {"ln_final.out": "model.norm"},
+    )

@@ -1,0 +1,86 @@
+"""What a family's record holds: its configurations and where each site lives in Hugging Face's tree."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PretrainedConfig
+
+# A view brings a module's tensor into TransformerLens' layout: (tensor, config) -> tensor.
+View = Callable[["Tensor", "PretrainedConfig"], "Tensor"]
+Config = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tap:
+    """Where the reference's site is read: a module, its input or output, and a view of it.
+
+    `module` is a dotted path in the Hugging Face model with `{i}` for the layer. Tuples are
+    entered at their first element. With `side="in"` the first positional argument, or else the
+    `hidden_states` argument, is read.
+    """
+
+    module: str
+    side: Literal["in", "out"] = "out"
+    view: View | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stack:
+    """A stack of blocks: the prefix of its sites, its length, and where its attention is.
+
+    `attention` are the modules whose forward computes scores and pattern, by the site prefix
+    they serve, e.g. `{"attn": "model.layers.{i}.self_attn"}`.
+    """
+
+    prefix: str
+    n_layers: Callable[[PretrainedConfig], int]
+    taps: Mapping[str, Tap]
+    attention: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Family:
+    """One architecture.
+
+    `config` is the default variant's `config.json` as the hub spells it, with every field that
+    changes numbers written out; `variants` are changes to it. `taps` are the sites outside the
+    blocks. `norms` gives, for each norm site that weight processing folds, the module whose
+    gain and bias it folds. Source of module paths: `transformers.models.<family>`.
+    """
+
+    name: str
+    config: Config
+    taps: Mapping[str, Tap]
+    stacks: tuple[Stack, ...]
+    auto_class: str = "AutoModelForCausalLM"
+    variants: Mapping[str, Config] = field(default_factory=dict)
+    norms: Mapping[str, str] = field(default_factory=dict)
+    layer_norm: bool = False
+    norm_offset: bool = False
+    rotary: bool = False
+    causal: bool = True
+    takes_position_ids: bool = True
+
+    def variant_config(self, variant: str) -> dict[str, Any]:
+        """Give the whole config of a variant; None in a variant removes the field.
+
+        Raises:
+            KeyError: the family has no such variant.
+        """
+        changes = {} if variant == "default" else self.variants[variant]
+        merged = {**self.config, **changes}
+        return {key: value for key, value in merged.items() if value is not REMOVED}
+
+    @property
+    def variant_names(self) -> tuple[str, ...]:
+        """Name all variants, the default first."""
+        return ("default", *self.variants)
+
+
+REMOVED = object()
+"""A variant's value for a config field that it leaves out."""

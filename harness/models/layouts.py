@@ -1,0 +1,86 @@
+"""Taps that many families share: how Hugging Face lays out attention projections and blocks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from harness.models.family import Tap, View
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import Tensor
+    from transformers import PretrainedConfig
+
+
+def n_heads(config: PretrainedConfig) -> int:
+    """Give the number of query heads, by whatever name the config has it."""
+    return int(config.num_attention_heads)
+
+
+def n_kv_heads(config: PretrainedConfig) -> int:
+    """Give the number of key and value heads; query heads where the config has none."""
+    return int(getattr(config, "num_key_value_heads", None) or n_heads(config))
+
+
+def heads(tensor: Tensor, config: PretrainedConfig) -> Tensor:
+    """View [batch, pos, head * d_head] as [batch, pos, head, d_head], query heads."""
+    return tensor.unflatten(-1, (n_heads(config), -1))
+
+
+def kv_heads(tensor: Tensor, config: PretrainedConfig) -> Tensor:
+    """View [batch, pos, kv_head * d_head] as [batch, pos, kv_head, d_head]."""
+    return tensor.unflatten(-1, (n_kv_heads(config), -1))
+
+
+def third(index: int) -> View:
+    """View the given third of a fused [q | k | v] projection, split into heads (GPT-2)."""
+
+    def view(tensor: Tensor, config: PretrainedConfig) -> Tensor:
+        return heads(tensor.chunk(3, dim=-1)[index], config)
+
+    return view
+
+
+def interleaved(index: int) -> View:
+    """View q, k or v of a projection fused per head, [head, (q|k|v), d_head] (BLOOM, NeoX)."""
+
+    def view(tensor: Tensor, config: PretrainedConfig) -> Tensor:
+        return tensor.unflatten(-1, (n_heads(config), 3, -1))[..., index, :]
+
+    return view
+
+
+def separate_qkv(attention: str, *, output: str = "o_proj") -> Mapping[str, Tap]:
+    """Give taps for an attention with q_proj, k_proj, v_proj and an output projection."""
+    return {
+        "attn.q": Tap(module=f"{attention}.q_proj", view=heads),
+        "attn.k": Tap(module=f"{attention}.k_proj", view=kv_heads),
+        "attn.v": Tap(module=f"{attention}.v_proj", view=kv_heads),
+        "attn.z": Tap(module=f"{attention}.{output}", side="in", view=heads),
+    }
+
+
+def gated_mlp(mlp: str) -> Mapping[str, Tap]:
+    """Give taps for an MLP with gate_proj, up_proj and down_proj."""
+    return {
+        "mlp.pre": Tap(module=f"{mlp}.gate_proj"),
+        "mlp.pre_linear": Tap(module=f"{mlp}.up_proj"),
+        "mlp.post": Tap(module=f"{mlp}.down_proj", side="in"),
+    }
+
+
+def plain_mlp(mlp: str, *, into: str, out: str) -> Mapping[str, Tap]:
+    """Give taps for an MLP of two linear maps."""
+    return {
+        "mlp.pre": Tap(module=f"{mlp}.{into}"),
+        "mlp.post": Tap(module=f"{mlp}.{out}", side="in"),
+    }
+
+
+def block(path: str) -> Mapping[str, Tap]:
+    """Give taps for what enters and leaves a block."""
+    return {
+        "resid_pre": Tap(module=path, side="in"),
+        "resid_post": Tap(module=path),
+    }

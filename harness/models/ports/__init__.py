@@ -1,0 +1,51 @@
+"""One file per port. A port loads a case and gives something that runs and returns its sites."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from harness.models.ports import bridge, huggingface
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+    from harness.case import Cell, Prompt
+    from harness.models.checkpoints import Checkpoint
+
+__all__ = ["Runner", "load_port", "load_reference"]
+
+
+class Runner(Protocol):
+    """A loaded model that runs a prompt and gives the tensors at its sites."""
+
+    @property
+    def sites(self) -> tuple[str, ...]:
+        """Name the sites it can give, in the order of the forward pass, `logits` last."""
+
+    def run(self, prompt: Prompt, sites: Sequence[str]) -> dict[str, Tensor]:
+        """Run once and give exactly the sites asked for, in TransformerLens' layouts."""
+
+    def passed_through(self) -> frozenset[str]:
+        """Name the sites whose tensor the reference's own code computed, after a run."""
+
+
+def load_port(cell: Cell, checkpoint: Checkpoint) -> Runner:
+    """Load the port of a cell's loading mode.
+
+    Raises:
+        Refused: the port says itself that it does not support the model or the mode.
+        CheckpointError: the weights do not fit the config.
+    """
+    load = {"bridge": bridge.load, "transformers": huggingface.load_sdpa}[cell.mode.port]
+    return load(cell, checkpoint)
+
+
+def load_reference(cell: Cell, checkpoint: Checkpoint) -> huggingface.TransformersRunner:
+    """Load Hugging Face `transformers` with eager attention, apart from any port.
+
+    Raises:
+        CheckpointError: the weights do not fit the config.
+    """
+    return huggingface.load_eager(cell, checkpoint)

@@ -1,0 +1,102 @@
+"""Reads attention scores, patterns and rotated queries and keys inside `transformers`.
+
+No module computes them, and each release names the functions that do otherwise. What they all
+share is one softmax over the keys and, before it, one product of queries and keys; a
+`TorchFunctionMode` that is awake only while an attention module runs sees both.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final
+
+import torch
+from torch.overrides import TorchFunctionMode
+
+from harness.models.layouts import n_kv_heads
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from torch import Tensor, nn
+
+_SOFTMAX: Final = frozenset({torch.nn.functional.softmax, torch.softmax, torch.Tensor.softmax})
+_PRODUCTS: Final = frozenset(
+    {
+        torch.matmul,
+        torch.Tensor.matmul,
+        torch.Tensor.__matmul__,
+        torch.bmm,
+        torch.Tensor.bmm,
+    }
+)
+
+
+class AttentionTrace(TorchFunctionMode):
+    """Keeps, per watched attention module, `attn_scores`, `pattern`, `rot_q` and `rot_k`.
+
+    `attn_scores` is what enters the softmax, mask and biases included; a sink's column is left
+    out of both matrices. `rot_k` has key-value heads: the repetition for grouped queries is undone.
+    """
+
+    def __init__(self, *, config: Any) -> None:
+        """Start with nothing taken and nothing watched."""
+        super().__init__()
+        self.taken: dict[str, Tensor] = {}
+        self._config = config
+        self._prefix: str | None = None
+        self._product: tuple[Tensor, Tensor] | None = None
+
+    @contextmanager
+    def watching(self, attention: nn.Module, prefix: str) -> Iterator[None]:
+        """Be awake while the module runs, and file what is seen under the prefix."""
+
+        def enter(*_: object) -> None:
+            self._prefix, self._product = prefix, None
+
+        def leave(*_: object) -> None:
+            self._prefix = None
+
+        handles = (
+            attention.register_forward_pre_hook(enter),
+            attention.register_forward_hook(leave, always_call=True),
+        )
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: object,  # noqa: ARG002 - the signature is torch's
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        """Call the function, and keep what is of interest."""
+        result = func(*args, **(kwargs or {}))
+        if self._prefix is not None:
+            if func in _PRODUCTS:
+                self._product = (args[0], args[1])
+            elif func in _SOFTMAX and f"{self._prefix}.pattern" not in self.taken:
+                self._keep(scores=args[0], pattern=result)
+        return result
+
+    def _keep(self, *, scores: Tensor, pattern: Tensor) -> None:
+        if self._product is not None:
+            query, key_transposed = self._product
+            self.taken[f"{self._prefix}.rot_q"] = _by_position(query)
+            key = key_transposed.transpose(-1, -2)
+            n_keys = key.shape[-2]
+            if key.ndim == 4:  # noqa: PLR2004 - [batch, head, pos, d_head]
+                key = key[:, :: max(1, key.shape[1] // n_kv_heads(self._config))]
+            self.taken[f"{self._prefix}.rot_k"] = _by_position(key)
+            scores, pattern = scores[..., :n_keys], pattern[..., :n_keys]
+        self.taken[f"{self._prefix}.attn_scores"] = scores.detach().clone()
+        self.taken[f"{self._prefix}.pattern"] = pattern.detach().clone()
+
+
+def _by_position(tensor: Tensor) -> Tensor:
+    """Lay [batch, head, pos, d_head] out as [batch, pos, head, d_head]."""
+    return tensor.detach().transpose(-2, -3).clone()

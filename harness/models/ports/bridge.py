@@ -1,0 +1,214 @@
+"""TransformerLens' `TransformerBridge`, with and without compatibility mode and processing."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import warnings
+from typing import TYPE_CHECKING, Any, Final
+
+import torch
+import transformers
+
+from harness.errors import Refused
+from harness.models.families import FAMILIES
+from harness.models.ports.huggingface import (
+    TORCH_DTYPES,
+    TransformersRunner,
+    load_model,
+    model_inputs,
+)
+from harness.models.sites import LOGITS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from torch import Tensor
+
+    from harness.case import Cell, Prompt
+    from harness.models.checkpoints import Checkpoint
+
+# The legacy hook names, which the bridge keeps as aliases: what users ask for.
+_HOOKS: Final = {
+    "embed": "embed.hook_out",
+    "pos_embed": "pos_embed.hook_out",
+    "embed_ln.out": "embed_ln.hook_out",
+    "ln_final.out": "ln_final.hook_out",
+    "encoder_ln_final.out": "encoder_ln_final.hook_out",
+    "resid_pre": "hook_resid_pre",
+    "resid_mid": "hook_resid_mid",
+    "resid_post": "hook_resid_post",
+    "attn_out": "hook_attn_out",
+    "mlp_out": "hook_mlp_out",
+    "ln1.out": "ln1.hook_out",
+    "ln2.out": "ln2.hook_out",
+    "attn.q": "attn.hook_q",
+    "attn.k": "attn.hook_k",
+    "attn.v": "attn.hook_v",
+    "attn.z": "attn.hook_z",
+    "attn.rot_q": "attn.hook_rot_q",
+    "attn.rot_k": "attn.hook_rot_k",
+    "attn.attn_scores": "attn.hook_attn_scores",
+    "attn.pattern": "attn.hook_pattern",
+    "mlp.pre": "mlp.hook_pre",
+    "mlp.pre_linear": "mlp.hook_pre_linear",
+    "mlp.post": "mlp.hook_post",
+}
+
+# The words with which the bridge refuses a model or a mode (transformer_lens 3.0 to 4.3).
+_REFUSALS: Final = (
+    "does not support compatibility mode",
+    "Unsupported architecture",
+    "not supported",
+    "You can't refactor",
+)
+
+
+def load(cell: Cell, checkpoint: Checkpoint) -> BridgeRunner:
+    """Boot a bridge on its own copy of the model, and process its weights as the mode says.
+
+    Raises:
+        Refused: the bridge does not support the architecture, or the mode for it.
+        CheckpointError: the weights do not fit the config.
+    """
+    from transformer_lens.model_bridge import TransformerBridge  # noqa: PLC0415 - takes seconds
+
+    family = FAMILIES[cell.case.family]
+    model = load_model(
+        family, checkpoint, dtype=cell.dtype, device=cell.device, attention="eager"
+    )
+    template = TransformersRunner(family, model, traces_attention=True)
+    # The bridge replaces submodules in place, so that owners are looked up before it boots.
+    owners = {site: template.owner(site) for site in template.sites}
+    tokenizer = transformers.AutoTokenizer.from_pretrained(checkpoint.path, local_files_only=True)
+    with _quiet(), _refusals():
+        bridge = TransformerBridge.boot_transformers(
+            str(checkpoint.path),
+            hf_model=model,
+            tokenizer=tokenizer,
+            dtype=TORCH_DTYPES[cell.dtype],
+            device=cell.device,
+        )
+        if cell.mode.compatibility:
+            bridge.enable_compatibility_mode(
+                disable_warnings=True, **cell.mode.processing.flags()
+            )
+    return BridgeRunner(bridge, template=template, owners=owners)
+
+
+class BridgeRunner:
+    """A bridge whose sites are read through its own hooks."""
+
+    def __init__(
+        self,
+        bridge: Any,
+        *,
+        template: TransformersRunner,
+        owners: dict[str, tuple[str, str]],
+    ) -> None:
+        """Find out which of the reference's sites the bridge has a hook for."""
+        self.bridge = bridge
+        self.family = template.family
+        self._owners = owners
+        self._hooks = {
+            site: hook
+            for site in owners
+            if (hook := _hook_name(site)) is not None and _has_hook(bridge, hook)
+        }
+        self._ran: set[str] = set()
+
+    @property
+    def sites(self) -> tuple[str, ...]:
+        """Name the sites it can give, in the order of the forward pass."""
+        return tuple(site for site in self._owners if site in self._hooks or site == LOGITS)
+
+    def run(self, prompt: Prompt, sites: Sequence[str]) -> dict[str, Tensor]:
+        """Run once with the bridge's own hooks and give the tensors at the sites."""
+        taken: dict[str, Tensor] = {}
+
+        def keeper(site: str) -> Any:
+            def keep(tensor: Tensor, hook: object) -> None:  # noqa: ARG001 - the bridge's signature
+                taken[site] = tensor.detach().clone()
+
+            return keep
+
+        inputs = model_inputs(self.family, self.bridge.original_model.config, prompt, self._device)
+        # The bridge works positions out from the mask itself, which is under test here.
+        inputs.pop("position_ids", None)
+        hooks = [(self._hooks[site], keeper(site)) for site in sites if site != LOGITS]
+        with torch.no_grad(), self._watched(), _quiet():
+            logits = self.bridge.run_with_hooks(
+                inputs.pop("input_ids"), return_type="logits", fwd_hooks=hooks, **inputs
+            )
+        if LOGITS in sites:
+            taken[LOGITS] = logits.detach()
+        return taken
+
+    def passed_through(self) -> frozenset[str]:
+        """Name the sites that Hugging Face's modules computed inside the bridge."""
+        return frozenset(
+            site
+            for site, (module, owner) in self._owners.items()
+            if module in self._ran and owner in self._ran
+        )
+
+    @property
+    def _device(self) -> torch.device:
+        return next(iter(self.bridge.original_model.parameters())).device
+
+    @contextlib.contextmanager
+    def _watched(self) -> Iterator[None]:
+        """Note which modules that are not the bridge's own run their forward."""
+        handles = []
+        for name, module in self.bridge.original_model.named_modules():
+            if type(module).__module__.startswith("transformer_lens."):
+                continue
+            path = ".".join(part for part in name.split(".") if part != "_original_component")
+
+            def note(*_: object, path: str = path) -> None:
+                self._ran.add(path)
+
+            handles.append(module.register_forward_pre_hook(note))
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+
+def _hook_name(site: str) -> str | None:
+    prefix, dot, rest = site.partition("blocks.")
+    if not dot:
+        return _HOOKS.get(site)
+    layer, _, inside = rest.partition(".")
+    hook = _HOOKS.get(inside)
+    return None if hook is None else f"{prefix}blocks.{layer}.{hook}"
+
+
+def _has_hook(bridge: Any, hook: str) -> bool:
+    return bridge.get_hook_point(hook) is not None
+
+
+@contextlib.contextmanager
+def _refusals() -> Iterator[None]:
+    """Turn the bridge's own words of refusal into `Refused`; leave every other error alone."""
+    try:
+        yield
+    except (ValueError, NotImplementedError, RuntimeError, AssertionError) as error:
+        if any(words in str(error) for words in _REFUSALS):
+            first = str(error).strip().splitlines()[0]
+            raise Refused(first) from error
+        raise
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the bridge's advice on processing out of the report; errors still raise."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)

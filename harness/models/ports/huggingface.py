@@ -1,0 +1,269 @@
+"""Hugging Face `transformers`: the reference with eager attention, and the port `hf_sdpa`."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+import transformers
+
+from harness.errors import CheckpointError
+from harness.models.families import FAMILIES
+from harness.models.ports.attention_trace import AttentionTrace
+from harness.models.sites import LOGITS, at_layer, is_attention_matrix, order, within_block
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from torch import Tensor, nn
+
+    from harness.case import Cell, Prompt
+    from harness.models.checkpoints import Checkpoint
+    from harness.models.family import Family, Tap
+
+_TRACED = ("attn_scores", "pattern")
+_TRACED_ROTARY = ("rot_q", "rot_k")
+
+TORCH_DTYPES = {
+    "exact": torch.float64,
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
+
+
+def load_eager(cell: Cell, checkpoint: Checkpoint) -> TransformersRunner:
+    """Load the reference: eager attention, whose scores and patterns can be read.
+
+    Raises:
+        CheckpointError: the weights do not fit the config.
+    """
+    family = FAMILIES[cell.case.family]
+    model = load_model(family, checkpoint, dtype=cell.dtype, device=cell.device, attention="eager")
+    return TransformersRunner(family, model, traces_attention=True)
+
+
+def load_sdpa(cell: Cell, checkpoint: Checkpoint) -> TransformersRunner:
+    """Load the port `hf_sdpa`: the same library with PyTorch's fused attention.
+
+    Raises:
+        CheckpointError: the weights do not fit the config.
+    """
+    family = FAMILIES[cell.case.family]
+    model = load_model(family, checkpoint, dtype=cell.dtype, device=cell.device, attention="sdpa")
+    return TransformersRunner(family, model, traces_attention=False)
+
+
+def load_model(
+    family: Family,
+    checkpoint: Checkpoint,
+    *,
+    dtype: str,
+    device: str,
+    attention: Literal["eager", "sdpa"],
+) -> Any:
+    """Load a checkpoint with `from_pretrained(dtype=)`, and check that it took every tensor.
+
+    `.to(dtype)` afterwards would also cast non-persistent rotary buffers. Experts run eagerly,
+    since grouped matrix products have no float64.
+
+    Raises:
+        CheckpointError: tensors are missing, extra or of a wrong shape; each is named.
+    """
+    config = transformers.AutoConfig.from_pretrained(checkpoint.path, local_files_only=True)
+    try:
+        model, report = getattr(transformers, family.auto_class).from_pretrained(
+            checkpoint.path,
+            config=config,
+            dtype=TORCH_DTYPES[dtype],
+            attn_implementation=attention,
+            local_files_only=True,
+            output_loading_info=True,
+            **({"experts_implementation": "eager"} if _has_experts(config) else {}),
+        )
+    except (OSError, RuntimeError) as error:
+        message = f"{checkpoint.path}: transformers cannot load it ({error})"
+        raise CheckpointError(message) from error
+    wrong = {kind: sorted(map(str, names)) for kind, names in report.items() if names}
+    if wrong:
+        found = "; ".join(f"{kind}: {', '.join(names)}" for kind, names in wrong.items())
+        message = (
+            f"{checkpoint.path}: weights and config do not fit\n  found:   {found}\n"
+            "  allowed: none missing, none extra\n"
+            "  next:    compare the names in *.safetensors with what config.json builds"
+        )
+        raise CheckpointError(message)
+    return model.eval().to(device)
+
+
+def _has_experts(config: Any) -> bool:
+    names = ("num_local_experts", "num_experts", "n_routed_experts")
+    return any(getattr(config, name, None) for name in names)
+
+
+class TransformersRunner:
+    """A `transformers` model whose sites are read by hooks that are always removed."""
+
+    def __init__(self, family: Family, model: Any, *, traces_attention: bool) -> None:
+        """Work out which sites the model has from its family's record."""
+        self.family = family
+        self.model = model
+        self._traces_attention = traces_attention
+        self._taps = dict(family.taps)
+        self._attention: dict[str, str] = {}
+        for stack in family.stacks:
+            for layer in range(stack.n_layers(model.config)):
+                prefix = f"{stack.prefix}.{layer}"
+                for site, tap in stack.taps.items():
+                    self._taps[f"{prefix}.{site}"] = _tap_at(tap, layer)
+                for name, module in stack.attention.items():
+                    self._attention[f"{prefix}.{name}"] = at_layer(module, layer)
+        present = {name for name, _ in model.named_modules()}
+        self._taps = {site: tap for site, tap in self._taps.items() if tap.module in present}
+
+    @property
+    def sites(self) -> tuple[str, ...]:
+        """Name the sites it can give, in the order of the forward pass."""
+        traced = (*_TRACED, *(_TRACED_ROTARY if self.family.rotary else ()))
+        attention = [f"{prefix}.{name}" for prefix in self._attention for name in traced]
+        if not self._traces_attention:
+            attention = []
+        return tuple(sorted((*self._taps, *attention, LOGITS), key=order))
+
+    def run(self, prompt: Prompt, sites: Sequence[str]) -> dict[str, Tensor]:
+        """Run once and give the tensors at the sites, in TransformerLens' layouts."""
+        taken: dict[str, Tensor] = {}
+        with ExitStack() as stack, torch.no_grad():
+            for site in sites:
+                if site in self._taps:
+                    stack.enter_context(self._tapped(site, taken))
+            if any(site not in self._taps and site != LOGITS for site in sites):
+                trace = stack.enter_context(self._traced())
+            else:
+                trace = None
+            output = self.model(**self.inputs(prompt))
+        if trace is not None:
+            taken.update({site: trace.taken[site] for site in sites if site in trace.taken})
+        if LOGITS in sites:
+            taken[LOGITS] = logits_of(output)
+        return taken
+
+    def inputs(self, prompt: Prompt) -> dict[str, Tensor]:
+        """Give the model's arguments for a prompt; positions count real tokens only."""
+        return model_inputs(self.family, self.model.config, prompt, self.model.device)
+
+    def passed_through(self) -> frozenset[str]:
+        """Name the sites outside the fused attention: the same code as the reference's."""
+        return frozenset(site for site in self.sites if within_block(site) != "attn.z")
+
+    def owner(self, site: str) -> tuple[str, str]:
+        """Give the module that a site is read at, and the one whose code computed it.
+
+        The second is the innermost module of a `transformers` class in which the operation
+        stands: the module itself, or the one that calls it.
+        """
+        if site in self._attention_sites():
+            module = self._attention[site.rsplit(".", 1)[0]]
+            return module, module
+        if site == LOGITS:
+            return "", ""
+        tap = self._taps[site]
+        owner = tap.module if tap.side == "out" else _parent(tap.module)
+        while not type(self.model.get_submodule(owner)).__module__.startswith("transformers."):
+            owner = _parent(owner)
+        return (tap.module if tap.side == "out" else owner), owner
+
+    def affine_of(self, site: str) -> tuple[Tensor, Tensor]:
+        """Give gain and bias of the norm at a site, each [d_model], as float64."""
+        template = _template(site)
+        norm = self.model.get_submodule(at_layer(self.family.norms[template], _layer(site)))
+        weight = getattr(norm, "weight", None)
+        bias = getattr(norm, "bias", None)
+        size = self.model.config.hidden_size
+        gain = torch.ones(size) if weight is None else weight.detach()
+        gain = gain.double() + (1.0 if self.family.norm_offset else 0.0)
+        return gain, torch.zeros_like(gain) if bias is None else bias.detach().double()
+
+    def _attention_sites(self) -> frozenset[str]:
+        return frozenset(site for site in self.sites if site not in self._taps and site != LOGITS)
+
+    @contextmanager
+    def _tapped(self, site: str, taken: dict[str, Tensor]) -> Iterator[None]:
+        tap = self._taps[site]
+        config = self.model.config
+
+        def keep(value: Any) -> None:
+            tensor = value[0] if isinstance(value, tuple) else value
+            view = tensor if tap.view is None else tap.view(tensor, config)
+            taken[site] = view.detach().clone()
+
+        def before(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            keep(args[0] if args else kwargs["hidden_states"])
+
+        def after(_: nn.Module, __: object, output: Any) -> None:
+            keep(output)
+
+        module = self.model.get_submodule(tap.module)
+        if tap.side == "in":
+            handle = module.register_forward_pre_hook(before, with_kwargs=True)
+        else:
+            handle = module.register_forward_hook(after)
+        try:
+            yield
+        finally:
+            handle.remove()
+
+    @contextmanager
+    def _traced(self) -> Iterator[AttentionTrace]:
+        trace = AttentionTrace(config=self.model.config)
+        with ExitStack() as stack:
+            for prefix, path in self._attention.items():
+                stack.enter_context(trace.watching(self.model.get_submodule(path), prefix))
+            stack.enter_context(trace)
+            yield trace
+
+
+def model_inputs(
+    family: Family, config: Any, prompt: Prompt, device: torch.device
+) -> dict[str, Tensor]:
+    """Give a `transformers` model's arguments for a prompt.
+
+    The mask is passed only where something is padded. Positions then count real tokens only,
+    for families that take position ids; the others work them out from the mask themselves. An
+    encoder-decoder's decoder reads the same tokens, shifted right behind the start token.
+    """
+    tokens = torch.tensor(prompt.tokens, device=device)
+    inputs = {"input_ids": tokens}
+    if prompt.padded:
+        mask = torch.tensor(prompt.attention_mask, device=device)
+        inputs["attention_mask"] = mask
+        if family.takes_position_ids:
+            inputs["position_ids"] = (mask.cumsum(-1) - 1).clamp(min=0)
+    if getattr(config, "is_encoder_decoder", False):
+        start = torch.full_like(tokens[:, :1], config.decoder_start_token_id)
+        inputs["decoder_input_ids"] = torch.cat([start, tokens[:, :-1]], dim=1)
+    return inputs
+
+
+def logits_of(output: Any) -> Tensor:
+    """Give the logits [batch, pos, vocab] of a model's output (BERT calls them otherwise)."""
+    logits = getattr(output, "logits", None)
+    found: Tensor = output.prediction_logits if logits is None else logits
+    return found.detach()
+
+
+def _tap_at(tap: Tap, layer: int) -> Tap:
+    return type(tap)(module=at_layer(tap.module, layer), side=tap.side, view=tap.view)
+
+
+def _parent(path: str) -> str:
+    return path.rpartition(".")[0]
+
+
+def _template(site: str) -> str:
+    return within_block(site)
+
+
+def _layer(site: str) -> int:
+    return int(site.split(".")[1]) if within_block(site) != site else 0

@@ -1,0 +1,91 @@
+"""Names of sites, and the order in which a forward pass reaches them.
+
+A site is spelled as TransformerLens' users know it, without `hook_`: `embed`,
+`blocks.3.resid_post`, `blocks.3.attn.q`, `ln_final.out`, `logits`. Layouts (TransformerLens'):
+`[batch, pos, d_model]` on the residual stream, `[batch, pos, head, d_head]` for q, k, v, rot_q,
+rot_k and z, `[batch, head, query, key]` for attn_scores and pattern.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+LOGITS: Final = "logits"
+ATTENTION_MATRICES: Final = ("attn_scores", "pattern")
+
+# Within one block, in the order in which a pre-norm block computes them. Sites of a parallel
+# block that are computed side by side keep this order too: it only has to be a topological one.
+_WITHIN_BLOCK: Final = (
+    "resid_pre",
+    "ln1.out",
+    "attn.q",
+    "attn.k",
+    "attn.v",
+    "attn.rot_q",
+    "attn.rot_k",
+    "attn.attn_scores",
+    "attn.pattern",
+    "attn.z",
+    "attn_out",
+    "resid_mid",
+    "cross_attn.q",
+    "cross_attn.k",
+    "cross_attn.v",
+    "cross_attn.attn_scores",
+    "cross_attn.pattern",
+    "cross_attn.z",
+    "cross_attn_out",
+    "resid_mid_cross",
+    "ln2.out",
+    "mlp.pre",
+    "mlp.pre_linear",
+    "mlp.post",
+    "mlp_out",
+    "resid_post",
+)
+_STACKS: Final = ("encoder_blocks", "blocks", "decoder_blocks")
+_BEFORE: Final = ("embed", "pos_embed", "embed_ln.out")
+_AFTER_STACK: Final = {"encoder_ln_final.out": "encoder_blocks", "ln_final.out": "decoder_blocks"}
+_BLOCK_SITE: Final = re.compile(r"(\w*blocks)\.(\d+)\.(.+)")
+
+
+def at_layer(template: str, layer: int) -> str:
+    """Fill the layer into a site template: `blocks.{i}.attn.q` -> `blocks.3.attn.q`."""
+    return template.replace("{i}", str(layer))
+
+
+def layer_of(site: str) -> int | None:
+    """Give the layer of a site, or None for one outside the blocks."""
+    found = _BLOCK_SITE.fullmatch(site)
+    return int(found[2]) if found else None
+
+
+def within_block(site: str) -> str:
+    """Give the part of a block's site after the layer (`attn.q`), or the site itself."""
+    found = _BLOCK_SITE.fullmatch(site)
+    return found[3] if found else site
+
+
+def order(site: str) -> tuple[int, int, int]:
+    """Give the sorting key that puts sites in the order of the forward pass.
+
+    Raises:
+        ValueError: the site is not one that this module knows.
+    """
+    if site in _BEFORE:
+        return (0, _BEFORE.index(site), 0)
+    if site == LOGITS:
+        return (9, 0, 0)
+    if site in _AFTER_STACK:
+        return (2 * _STACKS.index(_AFTER_STACK[site]) + 3, 0, 0)
+    found = _BLOCK_SITE.fullmatch(site)
+    if not found or found[1] not in _STACKS or found[3] not in _WITHIN_BLOCK:
+        message = f"unknown site {site!r}; known in a block: {', '.join(_WITHIN_BLOCK)}"
+        raise ValueError(message)
+    return (2 * _STACKS.index(found[1]) + 2, int(found[2]), _WITHIN_BLOCK.index(found[3]))
+
+
+def is_attention_matrix(site: str) -> bool:
+    """Say whether the site is laid out [batch, head, query, key]."""
+    return site.rsplit(".", 1)[-1] in ATTENTION_MATRICES
