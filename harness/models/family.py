@@ -49,7 +49,8 @@ class Family:
 
     `config` is the default variant's `config.json` as the hub spells it, with every field that
     changes numbers written out; `variants` are changes to it. `taps` are the sites outside the
-    blocks. `norms` gives, for each norm site that weight processing folds, the module whose
+    blocks. `scores_shifted`: the reference takes
+    each row's maximum off the scores. `norms` gives, for each norm site that weight processing folds, the module whose
     gain and bias it folds. Source of module paths: `transformers.models.<family>`.
     """
 
@@ -65,6 +66,7 @@ class Family:
     rotary: bool = False
     causal: bool = True
     takes_position_ids: bool = True
+    scores_shifted: bool = False
 
     def variant_config(self, variant: str) -> dict[str, Any]:
         """Give the whole config of a variant; None in a variant removes the field.

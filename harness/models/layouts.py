@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from harness.models.family import Tap, View
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from torch import Tensor
     from transformers import PretrainedConfig
@@ -19,8 +19,16 @@ def n_heads(config: PretrainedConfig) -> int:
 
 
 def n_kv_heads(config: PretrainedConfig) -> int:
-    """Give the number of key and value heads; query heads where the config has none."""
-    return int(getattr(config, "num_key_value_heads", None) or n_heads(config))
+    """Give the number of key and value heads; query heads where the config has none.
+
+    Falcon spells it `num_kv_heads`, and ignores it or `multi_query` by its architecture.
+    """
+    if getattr(config, "multi_query", False) and not getattr(
+        config, "new_decoder_architecture", False
+    ):
+        return 1
+    named = (getattr(config, name, None) for name in ("num_key_value_heads", "num_kv_heads"))
+    return int(next(filter(None, named), n_heads(config)))
 
 
 def heads(tensor: Tensor, config: PretrainedConfig) -> Tensor:
@@ -47,6 +55,56 @@ def interleaved(index: int) -> View:
 
     def view(tensor: Tensor, config: PretrainedConfig) -> Tensor:
         return tensor.unflatten(-1, (n_heads(config), 3, -1))[..., index, :]
+
+    return view
+
+
+def grouped(index: int) -> View:
+    """View q, k or v of a fused [q | k | v] projection with fewer key-value heads (Phi-3)."""
+
+    def view(tensor: Tensor, config: PretrainedConfig) -> Tensor:
+        queries, keys = n_heads(config), n_kv_heads(config)
+        split = tensor.unflatten(-1, (queries + 2 * keys, -1))
+        return split.split([queries, keys, keys], dim=-2)[index]
+
+    return view
+
+
+def by_group(index: int) -> View:
+    """View q, k or v of a projection fused per key-value head, [q, …, q, k, v] (Falcon)."""
+    part = (slice(None, -2), slice(-2, -1), slice(-1, None))[index]
+
+    def view(tensor: Tensor, config: PretrainedConfig) -> Tensor:
+        keys = n_kv_heads(config)
+        split = tensor.unflatten(-1, (keys, n_heads(config) // keys + 2, -1))
+        return split[..., part, :].flatten(-3, -2)
+
+    return view
+
+
+def scaled(attribute: str) -> View:
+    """View what enters the residual stream: the output times a number in the config (Granite)."""
+
+    def view(tensor: Tensor, config: PretrainedConfig) -> Tensor:
+        return tensor * getattr(config, attribute)
+
+    return view
+
+
+def layers_where(condition: Callable[[PretrainedConfig], bool]) -> Callable[[PretrainedConfig], int]:
+    """Count a stack's layers as all or none: how variants with other module trees are told apart."""
+
+    def count(config: PretrainedConfig) -> int:
+        return int(config.num_hidden_layers) if condition(config) else 0
+
+    return count
+
+
+def half(index: int) -> View:
+    """View the given half of a fused [gate | up] projection (Phi-3)."""
+
+    def view(tensor: Tensor, config: PretrainedConfig) -> Tensor:  # noqa: ARG001 - a View's signature
+        return tensor.chunk(2, dim=-1)[index]
 
     return view
 

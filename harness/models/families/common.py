@@ -27,3 +27,11 @@ LLAMA_SIZES: Final = {
     "pad_token_id": 3,
 }
 """The fields that Llama and its many relatives share."""
+
+IMPLIED_HEAD_SIZES: Final = {
+    name: value for name, value in LLAMA_SIZES.items() if name != "head_dim"
+}
+"""The same for configs that leave the head size to hidden_size / num_attention_heads."""
+
+GROUPED_QUERIES: Final = {"num_attention_heads": 4, "num_key_value_heads": 2}
+"""Grouped queries; the implied head size is then 10."""

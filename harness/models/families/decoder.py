@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 LAYER = "model.layers.{i}"
 ATTENTION = f"{LAYER}.self_attn"
 MLP = f"{LAYER}.mlp"
+EMBED = Tap(module="model.embed_tokens")
 
 
 def llama_like(
@@ -20,11 +21,15 @@ def llama_like(
     *,
     config: Config,
     variants: Mapping[str, Config],
+    embed: Tap = EMBED,
     taps: Mapping[str, Tap] | None = None,
     mlp: Mapping[str, Tap] | None = None,
+    ln2: str = "post_attention_layernorm",
+    without: tuple[str, ...] = (),
     norm_offset: bool = False,
     layer_norm: bool = False,
     foldable: bool = True,
+    scores_shifted: bool = False,
 ) -> Family:
     """Give the record of a family with Llama's module tree.
 
@@ -32,11 +37,16 @@ def llama_like(
         name: The family's name.
         config: The default variant's config.json.
         variants: Changes to it, by the variant's name.
+        embed: Where the embedding is read.
         taps: Sites of a block that are read elsewhere than in Llama.
         mlp: The sites inside the MLP, where it is not a gated one.
+        ln2: The norm before the MLP.
+        without: Sites of a block that the family lacks.
         norm_offset: The norm multiplies by 1 + weight.
         layer_norm: The norms are LayerNorms, not RMSNorms.
-        foldable: The norms stand before attention and MLP and have gains to fold.
+        foldable: The norms stand before attention and MLP and have gains to fold; else none is
+            folded, the final one neither.
+        scores_shifted: Attention subtracts each row's maximum from the scores.
     """
     return Family(
         name=name,
@@ -45,8 +55,9 @@ def llama_like(
         rotary=True,
         norm_offset=norm_offset,
         layer_norm=layer_norm,
+        scores_shifted=scores_shifted,
         taps={
-            "embed": Tap(module="model.embed_tokens"),
+            "embed": embed,
             "ln_final.out": Tap(module="model.norm"),
         },
         stacks=(
@@ -55,23 +66,27 @@ def llama_like(
                 n_layers=lambda found: found.num_hidden_layers,
                 attention={"attn": ATTENTION},
                 taps={
-                    **block(LAYER),
-                    "ln1.out": Tap(module=f"{LAYER}.input_layernorm"),
-                    **separate_qkv(ATTENTION),
-                    "attn_out": Tap(module=ATTENTION),
-                    "resid_mid": Tap(module=f"{LAYER}.post_attention_layernorm", side="in"),
-                    "ln2.out": Tap(module=f"{LAYER}.post_attention_layernorm"),
-                    **(gated_mlp(MLP) if mlp is None else mlp),
-                    "mlp_out": Tap(module=MLP),
-                    **(taps or {}),
+                    site: tap
+                    for site, tap in {
+                        **block(LAYER),
+                        "ln1.out": Tap(module=f"{LAYER}.input_layernorm"),
+                        **separate_qkv(ATTENTION),
+                        "attn_out": Tap(module=ATTENTION),
+                        "resid_mid": Tap(module=f"{LAYER}.{ln2}", side="in"),
+                        "ln2.out": Tap(module=f"{LAYER}.{ln2}"),
+                        **(gated_mlp(MLP) if mlp is None else mlp),
+                        "mlp_out": Tap(module=MLP),
+                        **(taps or {}),
+                    }.items()
+                    if site not in without
                 },
             ),
         ),
         norms={
             "ln1.out": f"{LAYER}.input_layernorm",
-            "ln2.out": f"{LAYER}.post_attention_layernorm",
+            "ln2.out": f"{LAYER}.{ln2}",
             "ln_final.out": "model.norm",
         }
         if foldable
-        else {"ln_final.out": "model.norm"},
+        else {},
     )

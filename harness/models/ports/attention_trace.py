@@ -77,9 +77,13 @@ class AttentionTrace(TorchFunctionMode):
         """Call the function, and keep what is of interest."""
         result = func(*args, **(kwargs or {}))
         if self._prefix is not None:
+            pattern = f"{self._prefix}.pattern"
             if func in _PRODUCTS:
                 self._product = (args[0], args[1])
-            elif func in _SOFTMAX and f"{self._prefix}.pattern" not in self.taken:
+                if pattern in self.taken:
+                    # What weighs the values: a softmax in float32 is rounded before.
+                    self.taken[pattern] = self.taken[pattern].to(args[0].dtype)
+            elif func in _SOFTMAX and pattern not in self.taken:
                 self._keep(scores=args[0], pattern=result)
         return result
 

@@ -53,6 +53,26 @@ _HOOKS: Final = {
     "mlp.pre": "mlp.hook_pre",
     "mlp.pre_linear": "mlp.hook_pre_linear",
     "mlp.post": "mlp.hook_post",
+    "cross_attn.q": "cross_attn.hook_q",
+    "cross_attn.k": "cross_attn.hook_k",
+    "cross_attn.v": "cross_attn.hook_v",
+    "cross_attn.z": "cross_attn.hook_z",
+    "cross_attn.attn_scores": "cross_attn.hook_attn_scores",
+    "cross_attn.pattern": "cross_attn.hook_pattern",
+    "cross_attn_out": "hook_cross_attn_out",
+    # The bridge calls it otherwise than HookedEncoderDecoder, which says hook_resid_mid_cross.
+    "resid_mid_cross": "hook_resid_mid2",
+}
+
+# What it calls the same in the decoder of an encoder-decoder.
+_DECODER_HOOKS: Final = {
+    "ln_final.out": "decoder_ln_final.hook_out",
+    "attn.q": "self_attn.hook_q",
+    "attn.k": "self_attn.hook_k",
+    "attn.v": "self_attn.hook_v",
+    "attn.z": "self_attn.hook_z",
+    "attn.attn_scores": "self_attn.hook_attn_scores",
+    "attn.pattern": "self_attn.hook_pattern",
 }
 
 # The words with which the bridge refuses a model or a mode (transformer_lens 3.0 to 4.3).
@@ -113,7 +133,7 @@ class BridgeRunner:
         self._hooks = {
             site: hook
             for site in owners
-            if (hook := _hook_name(site)) is not None and _has_hook(bridge, hook)
+            if (hook := _hook_name(bridge, site)) is not None
         }
         self._ran: set[str] = set()
 
@@ -176,13 +196,16 @@ class BridgeRunner:
                 handle.remove()
 
 
-def _hook_name(site: str) -> str | None:
-    prefix, dot, rest = site.partition("blocks.")
-    if not dot:
-        return _HOOKS.get(site)
+def _hook_name(bridge: Any, site: str) -> str | None:
+    """Give the bridge's name of the site, or None where it has no such hook."""
+    stack, blocks, rest = site.partition("blocks.")
     layer, _, inside = rest.partition(".")
-    hook = _HOOKS.get(inside)
-    return None if hook is None else f"{prefix}blocks.{layer}.{hook}"
+    if blocks:
+        hooks = {**_HOOKS, **_DECODER_HOOKS} if stack == "decoder_" else _HOOKS
+        names = [f"{stack}blocks.{layer}.{hooks[inside]}"] if inside in hooks else []
+    else:
+        names = [hooks[site] for hooks in (_HOOKS, _DECODER_HOOKS) if site in hooks]
+    return next((name for name in names if _has_hook(bridge, name)), None)
 
 
 def _has_hook(bridge: Any, hook: str) -> bool:

@@ -10,8 +10,9 @@ import transformers
 
 from harness.errors import CheckpointError
 from harness.models.families import FAMILIES
+from harness.models.layouts import n_heads
 from harness.models.ports.attention_trace import AttentionTrace
-from harness.models.sites import LOGITS, at_layer, is_attention_matrix, order, within_block
+from harness.models.sites import LOGITS, at_layer, layer_of, order, within_block
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 _TRACED = ("attn_scores", "pattern")
 _TRACED_ROTARY = ("rot_q", "rot_k")
+
+transformers.utils.logging.disable_progress_bar()  # a bar per cell would hide the run's own
 
 TORCH_DTYPES = {
     "exact": torch.float64,
@@ -176,14 +179,26 @@ class TransformersRunner:
 
     def affine_of(self, site: str) -> tuple[Tensor, Tensor]:
         """Give gain and bias of the norm at a site, each [d_model], as float64."""
-        template = _template(site)
-        norm = self.model.get_submodule(at_layer(self.family.norms[template], _layer(site)))
+        path = at_layer(self.family.norms[within_block(site)], layer_of(site) or 0)
+        norm = self.model.get_submodule(path)
         weight = getattr(norm, "weight", None)
         bias = getattr(norm, "bias", None)
-        size = self.model.config.hidden_size
-        gain = torch.ones(size) if weight is None else weight.detach()
-        gain = gain.double() + (1.0 if self.family.norm_offset else 0.0)
+        if weight is None:
+            weight = torch.ones(self.model.config.hidden_size)
+        gain = weight.detach().double() + (1.0 if self.family.norm_offset else 0.0)
         return gain, torch.zeros_like(gain) if bias is None else bias.detach().double()
+
+    def project(self, site: str, value: Tensor) -> Tensor:
+        """Run one vector [d_model] through the projection at a site; give [head, d_head]."""
+        tap = self._taps[site]
+        found = self.model.get_submodule(tap.module)(value.view(1, 1, -1))
+        view = found if tap.view is None else tap.view(found, self.model.config)
+        return view[0, 0].detach()
+
+    @property
+    def n_heads(self) -> int:
+        """Give the number of query heads."""
+        return n_heads(self.model.config)
 
     def _attention_sites(self) -> frozenset[str]:
         return frozenset(site for site in self.sites if site not in self._taps and site != LOGITS)
@@ -260,10 +275,3 @@ def _tap_at(tap: Tap, layer: int) -> Tap:
 def _parent(path: str) -> str:
     return path.rpartition(".")[0]
 
-
-def _template(site: str) -> str:
-    return within_block(site)
-
-
-def _layer(site: str) -> int:
-    return int(site.split(".")[1]) if within_block(site) != site else 0

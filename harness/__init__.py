@@ -1,0 +1,45 @@
+"""Continuous regression tests for ports of language models.
+
+    >>> import harness
+    >>> harness.read_deltas("reports/runs/latest").groupby("site").rel_l2.max()
+
+Everything is imported when it is first asked for: reading a run loads no model library.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from harness.case import Case, Cell, Limitation, Prompt
+    from harness.record import read_cells, read_deltas, read_prompts, read_run
+
+_WHERE = {
+    "Case": "harness.case",
+    "Cell": "harness.case",
+    "Limitation": "harness.case",
+    "Prompt": "harness.case",
+    "read_cells": "harness.record",
+    "read_deltas": "harness.record",
+    "read_prompts": "harness.record",
+    "read_run": "harness.record",
+}
+
+__all__ = [
+    "Case",
+    "Cell",
+    "Limitation",
+    "Prompt",
+    "read_cells",
+    "read_deltas",
+    "read_prompts",
+    "read_run",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        message = f"module 'harness' has no attribute {name!r}; it has {', '.join(__all__)}"
+        raise AttributeError(message)
+    return getattr(import_module(_WHERE[name]), name)

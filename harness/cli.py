@@ -1,0 +1,179 @@
+"""The command `harness`. Thin: it finds things, calls the rooms, and gives exit codes.
+
+0: nothing is worse; 1: something is; 2: the question could not be asked.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+from rich.console import Console
+
+from harness.errors import HarnessError, RunFolderError, UsageError
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__, pretty_exceptions_enable=False)
+
+_RUNS: Final = Path("reports/runs")
+_PYTEST_FAILED: Final = 1
+_PYTEST_NOTHING: Final = 5
+
+Names = Annotated[list[str] | None, typer.Option(metavar="NAME")]
+
+
+@app.command()
+def run(  # noqa: PLR0917 - typer makes options of all of them
+    family: Names = None,
+    variant: Names = None,
+    mode: Names = None,
+    dtype: Names = None,
+    device: Names = None,
+    checkpoint: Names = None,
+    prompts: Annotated[int, typer.Option(help="prompts drawn beside the bank")] = 3,
+    prompt_seed: Annotated[str, typer.Option(help="seed of these, or `today`")] = "0",
+    out: Annotated[Path, typer.Option(help="folder of runs")] = _RUNS,
+    jobs: Annotated[str, typer.Option(help="worker processes, or `auto`")] = "1",
+    resume: Annotated[Path | None, typer.Option(help="finish this run")] = None,
+    cases: Annotated[Path, typer.Option(help="folder or file of cases")] = Path("cases"),
+    keyword: Annotated[str, typer.Option("-k", help="pytest's own selection")] = "",
+) -> None:
+    """Measure and judge the matrix: what `pytest CASES` does, with short names."""
+    if not cases.exists():
+        message = f"no {cases} here; run this where your cases are, or give --cases"
+        raise UsageError(message)
+    axes = {
+        "family": family,
+        "variant": variant,
+        "mode": mode,
+        "dtype": dtype,
+        "device": device,
+        "checkpoint": checkpoint,
+    }
+    arguments = [str(cases), "-q", f"--out={out}", f"--prompts={prompts}"]
+    arguments += [f"--{axis}={value}" for axis, values in axes.items() for value in values or ()]
+    arguments += [f"--prompt-seed={prompt_seed}", "-p", "no:cacheprovider"]
+    arguments += ["-n", jobs] if jobs != "1" else []
+    arguments += [f"--resume={_found_run(resume)}"] if resume else []
+    arguments += ["-k", keyword] if keyword else []
+    _check_selection(axes)
+    # A process of its own, so that pytest can watch the plugin being imported.
+    command = [sys.executable, "-m", "pytest", *arguments]
+    code = subprocess.run(command, check=False).returncode  # noqa: S603 - no shell
+    if code == _PYTEST_NOTHING:
+        message = "nothing to measure: the selection is empty, or the run is already whole"
+        raise UsageError(message)
+    raise typer.Exit(code if code in {0, _PYTEST_FAILED} else 2)
+
+
+def _check_selection(axes: dict[str, list[str] | None]) -> None:
+    from harness.models.families import FAMILIES
+    from harness.selection import Selection, check_names, values_of
+
+    variants = {name for record in FAMILIES.values() for name in record.variant_names}
+    asked = Selection(**{axis: values_of(values or ()) for axis, values in axes.items()})
+    check_names(asked, families=FAMILIES, variants=variants)
+
+
+@app.command()
+def replay(
+    run: Annotated[Path, typer.Argument(help="a run's folder or name")],
+    cell: Annotated[str, typer.Argument(help="the cell's id")],
+) -> None:
+    """Measure one stored cell again, on its stored prompts, and compare the numbers."""
+    from harness.measure.replay import replay_cell
+    from harness.report.words import failure_message
+
+    again = replay_cell(_found_run(run), cell)
+    console = Console()
+    if again.result.row["first_site"] or again.result.verdict == "error":
+        console.print(
+            failure_message(again.result.row, again.result.deltas, again.result.prompts),
+            markup=False,
+            highlight=False,
+        )
+    console.print(again.words, markup=False, highlight=False)
+    raise typer.Exit(0 if again.same else 1)
+
+
+@app.command()
+def show(
+    run: Annotated[Path, typer.Argument(help="a run's folder or name")] = Path("latest"),
+    *,
+    messages: Annotated[bool, typer.Option(help="with the message of each failure")] = False,
+) -> None:
+    """Print a run's table, its failures, and what was not measured."""
+    from harness.report.words import print_run
+
+    console = Console(highlight=False, soft_wrap=True)
+    print_run(
+        _found_run(run), write=lambda line: console.print(line, markup=False), messages=messages
+    )
+
+
+@app.command()
+def logits(
+    run: Annotated[Path, typer.Argument(help="a run's folder or name")] = Path("latest"),
+    family: Names = None,
+    checkpoint: Names = None,
+    mode: Names = None,
+    dtype: Names = None,
+) -> None:
+    """Print how logits differ per loading mode, before and after the relation is taken out."""
+    from harness.record import read_deltas
+    from harness.report.words import logits_table
+
+    deltas = read_deltas(_found_run(run))
+    asked = {"family": family, "checkpoint": checkpoint, "loading_mode": mode, "dtype": dtype}
+    for column, values in asked.items():
+        if values:
+            deltas = deltas[deltas[column].isin(values)]
+    if deltas.empty:
+        message = "nothing in the run fits this selection"
+        raise UsageError(message)
+    Console(width=170).print(logits_table(deltas))
+
+
+@app.command()
+def bounds(
+    run: Annotated[Path, typer.Argument(help="a run's folder or name")] = Path("latest"),
+) -> None:
+    """Print the distribution of what is judged over the passing cells, beside its bound."""
+    from harness.record import read_cells, read_deltas
+    from harness.report.words import quantiles_table
+
+    folder = _found_run(run)
+    cells = read_cells(folder)
+    clean = cells[cells.verdict == "pass"].cell_id
+    deltas = read_deltas(folder)
+    Console().print(quantiles_table(deltas[deltas.cell_id.isin(clean)]))
+
+
+@app.command()
+def pin(repo_id: Annotated[str, typer.Argument(help="a model's id on the hub")]) -> None:
+    """Look up today's commit of a hub model and print the case to paste."""
+    from harness.models.checkpoints.hub import pin as look_up
+
+    print(look_up(repo_id))
+
+
+def _found_run(run: Path) -> Path:
+    """Give the run's folder: a path, or a name below reports/runs."""
+    for candidate in (run, _RUNS / run):
+        if (candidate / "run.json").is_file():
+            return candidate.resolve()
+    names = sorted(path.name for path in _RUNS.glob("*") if (path / "run.json").is_file())
+    few = 10
+    message = f"{run} is not a run; below {_RUNS}: {', '.join(names[-few:]) or 'none yet'}"
+    raise RunFolderError(message)
+
+
+def main() -> None:
+    """Run the command; errors that the harness raises on purpose are one sentence and exit 2."""
+    try:
+        app()
+    except HarnessError as error:
+        print(f"harness: {error}", file=sys.stderr)
+        raise SystemExit(2) from error

@@ -1,0 +1,47 @@
+"""What is allowed, and where each number comes from."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import torch
+
+EXACT_BOUND: Final = 1e-11
+"""Largest rel_l2 in exact mode. Right ports lie below 1e-12 (docs/bounds.md, by `harness bounds`);
+a bias element moved by 1e-4 lies at 1e-6 and above. There is nothing to tune in between."""
+
+ERROR_RATIO_BOUND: Final = {"float32": 4.0, "bfloat16": 4.0, "float16": 4.0}
+"""Largest error ratio of a right port, by dtype. Source: docs/bounds.md, by `harness bounds`."""
+
+ONE_ROUNDING: Final = 0.2124
+"""Root mean square relative error of one correct rounding, in units of the dtype's epsilon.
+
+The error is uniform within half a unit in the last place, 1/sqrt(12) of it in the root mean
+square; over mantissas spread evenly in the logarithm, E[1/m²] = 3/(8 ln 2), so that
+sqrt(3/(8 ln 2) / 12) = 0.2124. It stands in where the reference's own error is smaller.
+"""
+
+_TORCH: Final = {
+    "exact": torch.float64,
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
+
+
+def bound_for(dtype: str) -> float:
+    """Give the largest rel_l2 allowed in exact mode, or the largest error ratio in a dtype."""
+    return EXACT_BOUND if dtype == "exact" else ERROR_RATIO_BOUND[dtype]
+
+
+def error_floor(dtype: str) -> float:
+    """Give the relative error of one correct rounding in the dtype."""
+    return ONE_ROUNDING * torch.finfo(_TORCH[dtype]).eps
+
+
+def masked_below(dtype: str) -> float:
+    """Give the score below which an attention score stands for "masked out".
+
+    Libraries add or fill the dtype's lowest value, or minus infinity.
+    """
+    return torch.finfo(_TORCH[dtype]).min / 2

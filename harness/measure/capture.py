@@ -1,0 +1,34 @@
+"""Run once, return {site: tensor}: what was asked for is what is got, or it is an error."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from harness.errors import CaptureError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+    from harness.case import Prompt
+    from harness.models.ports import Runner
+
+
+def capture(runner: Runner, prompt: Prompt, sites: Sequence[str]) -> dict[str, Tensor]:
+    """Run a prompt and give the tensors at the sites, in the order asked for.
+
+    Raises:
+        CaptureError: no site was asked for, or a site asked for was not given.
+    """
+    if not sites:
+        message = "no sites asked for: there would be nothing to compare"
+        raise CaptureError(message)
+    taken = runner.run(prompt, sites)
+    if lost := [site for site in sites if site not in taken]:
+        message = (
+            f"asked for {len(sites)} sites, {len(lost)} did not fire: {', '.join(lost)}; "
+            "next: see whether the library still has the hook or module (harness/models)"
+        )
+        raise CaptureError(message)
+    return {site: taken[site] for site in sites}

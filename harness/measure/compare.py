@@ -1,0 +1,137 @@
+"""Two tensors and a relation in, one Comparison out. Pure: nothing is decided here."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float
+    from torch import Tensor
+
+    from harness.measure.relations import Relation
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """How far an actual tensor is from an expected one, in the sense of a relation.
+
+    Distances are in the tensors' own units, over the entries that count; `rel_l2` and `cosine`
+    have none. `shift_abs` is the largest part that the relation took out, `raw_max_abs` the
+    largest difference with nothing taken out. `unpaired` counts entries that are not finite on
+    one side only or are NaN: such a comparison can never pass.
+    """
+
+    max_abs: float
+    mean_abs: float
+    rms: float
+    rel_l2: float
+    cosine: float | None
+    mean_actual: float
+    mean_expected: float
+    std_actual: float
+    std_expected: float
+    raw_max_abs: float
+    shift_abs: float
+    nonfinite: int
+    unpaired: int
+    worst_index: tuple[int, ...]
+    compared: int
+
+
+def compare(
+    actual: Float[Tensor, "*shape"],
+    expected: Float[Tensor, "*shape"],
+    *,
+    relation: Relation,
+    counts: Bool[Tensor, "*shape"],
+) -> Comparison:
+    """Compare in float64 the entries that count, after the relation has taken its part out.
+
+    Args:
+        actual: The port's tensor, any float dtype.
+        expected: The reference's tensor; dimensions of size 1 broadcast.
+        relation: In which sense they must agree.
+        counts: Which entries count (padding and masked scores do not).
+
+    Raises:
+        ValueError: the shapes do not fit, or no entry counts.
+    """
+    if torch.broadcast_shapes(actual.shape, expected.shape) != counts.shape:
+        message = f"shapes: actual {tuple(actual.shape)}, expected {tuple(expected.shape)}"
+        raise ValueError(message)
+    actual = actual.double().expand(counts.shape)
+    expected = expected.double().expand(counts.shape)
+    total = int(counts.sum())
+    if total == 0:
+        message = "no entry counts: there is nothing to compare"
+        raise ValueError(message)
+
+    finite = actual.isfinite() & expected.isfinite()
+    # Infinities that stand on both sides with one sign are reported; NaN equals nothing.
+    paired = finite | (actual == expected)
+    nonfinite = int((counts & ~finite).sum())
+    unpaired = int((counts & ~paired).sum())
+    used = counts & finite
+
+    left = torch.where(used, actual, 0.0)
+    right = torch.where(used, expected, 0.0)
+    raw = (left - right).abs()
+    brought, wanted = relation.bring_together(left, right, used)
+    difference = torch.where(used, brought - wanted, 0.0)
+    taken_out = torch.where(used, (brought - left) - (wanted - right), 0.0).abs()
+
+    distance = difference.abs()
+    number = max(int(used.sum()), 1)
+    worst = int(distance.argmax())
+    size = float(torch.where(used, wanted, 0.0).norm())
+    length = float(torch.where(used, brought, 0.0).norm())
+    gap = float(difference.norm())
+    inner = float((torch.where(used, brought, 0.0) * torch.where(used, wanted, 0.0)).sum())
+    return Comparison(
+        max_abs=math.inf if unpaired else float(distance.max()),
+        mean_abs=math.inf if unpaired else float(distance.sum()) / number,
+        rms=math.inf if unpaired else gap / math.sqrt(number),
+        rel_l2=math.inf if unpaired else _ratio(gap, size),
+        cosine=inner / (size * length) if size and length else None,
+        mean_actual=float(left.sum()) / number,
+        mean_expected=float(right.sum()) / number,
+        std_actual=_std(left, used, number),
+        std_expected=_std(right, used, number),
+        raw_max_abs=math.inf if unpaired else float(raw.max()),
+        shift_abs=float(taken_out.max()),
+        nonfinite=nonfinite,
+        unpaired=unpaired,
+        worst_index=tuple(int(i) for i in torch.unravel_index(torch.tensor(worst), counts.shape)),
+        compared=number,
+    )
+
+
+def kl_nats(
+    actual: Float[Tensor, "token vocab"], expected: Float[Tensor, "token vocab"]
+) -> float:
+    """Give KL(expected ‖ actual) of logits, in nats, mean per token (not per vocabulary entry)."""
+    want = expected.double().log_softmax(-1)
+    got = actual.double().log_softmax(-1)
+    return float((want.exp() * (want - got)).sum(-1).mean())
+
+
+def top1_agreement(
+    actual: Float[Tensor, "token vocab"], expected: Float[Tensor, "token vocab"]
+) -> float:
+    """Give the share of tokens whose largest logit is the same one."""
+    return float((actual.argmax(-1) == expected.argmax(-1)).double().mean())
+
+
+def _ratio(gap: float, size: float) -> float:
+    if size == 0.0:
+        return 0.0 if gap == 0.0 else math.inf
+    return gap / size
+
+
+def _std(values: Tensor, used: Tensor, number: int) -> float:
+    mean = values.sum() / number
+    return float(torch.where(used, values - mean, 0.0).norm()) / math.sqrt(number)

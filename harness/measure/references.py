@@ -1,0 +1,130 @@
+"""Reference and oracle: loaded once per checkpoint, run once per dtype and prompt, shared by modes."""
+
+from __future__ import annotations
+
+import gc
+from contextlib import nullcontext
+from typing import TYPE_CHECKING
+
+import torch
+
+from harness.case import EXACT, Cell
+from harness.measure.capture import capture
+from harness.measure.exact import true_float64
+from harness.measure.relations import layer_site
+from harness.models.checkpoints import Checkpoint, checkpoint_of
+from harness.models.ports import load_reference
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+    from torch import Tensor
+
+    from harness.case import Prompt
+    from harness.models.ports.huggingface import TransformersRunner
+
+Activations = dict[str, "Tensor"]
+
+
+def numerics_of(dtype: str) -> AbstractContextManager[None]:
+    """Give the context in which models of a dtype are built and run."""
+    return true_float64() if dtype == EXACT else nullcontext()
+
+
+class Reference:
+    """One checkpoint's reference in one dtype, and its oracle in true float64.
+
+    The oracle holds exactly the weights that the reference holds: where loading in the dtype
+    rounds them, it has the rounded ones, so that the error measured is the computation's alone.
+    """
+
+    def __init__(self, cell: Cell, *, exact: Reference | None) -> None:
+        """Load the reference; share the exact one's oracle if no weight was rounded."""
+        self.checkpoint: Checkpoint = checkpoint_of(cell.case)
+        self.dtype = cell.dtype
+        with numerics_of(cell.dtype):
+            self.runner: TransformersRunner = load_reference(cell, self.checkpoint)
+        self.oracle = self
+        if exact is not None:
+            same = _same_weights(self.runner.model, exact.runner.model)
+            self.oracle = exact if same else _with_weights_of(self.runner, cell)
+        self._kept: dict[str, Activations] = {}
+
+    def activations(self, prompt: Prompt, *, keep: bool = True) -> Activations:
+        """Run the prompt through the reference and give all its sites."""
+        if prompt.prompt_id in self._kept:
+            return self._kept[prompt.prompt_id]
+        with numerics_of(self.dtype):
+            taken = capture(self.runner, prompt, self.runner.sites)
+        if keep:
+            self._kept[prompt.prompt_id] = taken
+        return taken
+
+    def affine_of(self, site: str) -> tuple[Tensor, Tensor]:
+        """Give gain and bias [d_model] of the norm at a site, in float64."""
+        return self.runner.affine_of(site)
+
+    def value_bias_of(self, site: str, *, ln_folded: bool) -> Tensor:
+        """Give the value bias [head, d_head] that processing folds away, in float64.
+
+        It is what the value projection gives for an input of zeros, or for the norm's bias where
+        that has been folded into the projection before. For `z` it is repeated to query heads.
+        """
+        projection = self.oracle.runner
+        bias = torch.zeros(projection.model.config.hidden_size, dtype=torch.float64)
+        if ln_folded and "ln1.out" in projection.family.norms:
+            _, bias = projection.affine_of(layer_site(site, "ln1.out"))
+        with numerics_of(EXACT), torch.no_grad():
+            value = projection.project(layer_site(site, "attn.v"), bias)
+        if site.endswith(".z"):
+            n_heads = projection.n_heads
+            value = value.repeat_interleave(n_heads // value.shape[0], dim=0)
+        return value
+
+
+class References:
+    """The references of the checkpoint at hand; another checkpoint lets the last one go."""
+
+    def __init__(self) -> None:
+        """Start with none loaded."""
+        self._case_id = ""
+        self._loaded: dict[tuple[str, str], Reference] = {}
+
+    def of(self, cell: Cell) -> Reference:
+        """Give the reference of a cell's case, dtype and device, loaded if it is not yet."""
+        if cell.case.id != self._case_id:
+            self._loaded.clear()
+            gc.collect()
+            self._case_id = cell.case.id
+        exact = self._get(cell, EXACT, None)
+        return exact if cell.dtype == EXACT else self._get(cell, cell.dtype, exact)
+
+    def _get(self, cell: Cell, dtype: str, exact: Reference | None) -> Reference:
+        key = (dtype, cell.device)
+        if key not in self._loaded:
+            as_asked = Cell(
+                case=cell.case, loading_mode=cell.loading_mode, dtype=dtype, device=cell.device
+            )
+            self._loaded[key] = Reference(as_asked, exact=exact)
+        return self._loaded[key]
+
+
+def _same_weights(model: torch.nn.Module, exact: torch.nn.Module) -> bool:
+    exact_weights = dict(exact.named_parameters())
+    return all(
+        torch.equal(weight.double(), exact_weights[name])
+        for name, weight in model.named_parameters()
+    )
+
+
+def _with_weights_of(runner: TransformersRunner, cell: Cell) -> Reference:
+    """Give an exact reference that holds the runner's rounded weights."""
+    exact_cell = Cell(
+        case=cell.case, loading_mode=cell.loading_mode, dtype=EXACT, device=cell.device
+    )
+    oracle = Reference(exact_cell, exact=None)
+    rounded = dict(runner.model.named_parameters())
+    with torch.no_grad():
+        for name, weight in oracle.runner.model.named_parameters():
+            weight.copy_(rounded[name])
+    return oracle

@@ -1,0 +1,87 @@
+"""Measures a stored cell again from its rows alone, and says whether the numbers came again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from harness.case import Case, Cell, Prompt
+from harness.errors import RunFolderError
+from harness.measure.references import References
+from harness.measure.run import CellResult, Plan, measure_cell
+from harness.record import read_cells, read_deltas, read_prompts
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pandas as pd
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replay:
+    """The cell measured again, and in words how it compares with what was stored."""
+
+    result: CellResult
+    same: bool
+    words: str
+
+
+def replay_cell(run: Path, cell_id: str) -> Replay:
+    """Measure a cell of a run again, on its stored prompts.
+
+    Raises:
+        RunFolderError: the run has no such cell, or its checkpoint is not the same any more.
+    """
+    cells = read_cells(run)
+    stored = cells[cells.cell_id == cell_id]
+    if stored.empty:
+        few = ", ".join(map(str, cells.cell_id.head(8)))
+        message = f"{run} has no cell {cell_id!r}; it has {len(cells)}, such as {few}"
+        raise RunFolderError(message)
+    row = stored.iloc[0]
+    cell = Cell(
+        case=Case(family=row.family, variant=row.variant, checkpoint=row.checkpoint),
+        loading_mode=row.loading_mode,
+        dtype=row.dtype,
+        device=row.device,
+    )
+    prompts = read_prompts(run)
+    asked = tuple(map(_prompt, prompts[prompts.cell_id == cell_id].to_dict("records")))
+    plan = Plan(prompts=asked or None, shrink_seconds=0.0)
+    result = measure_cell(cell, run_id=run.name, references=References(), plan=plan)
+    if row.checkpoint_digest and result.row["checkpoint_digest"] != row.checkpoint_digest:
+        message = (
+            f"{cell_id}: the checkpoint is not the one that was measured\n"
+            f"  found:   {result.row['checkpoint_digest']}\n  stored:  {row.checkpoint_digest}"
+        )
+        raise RunFolderError(message)
+    deltas = read_deltas(run) if asked else None
+    return _compared(result, row, deltas, cell_id)
+
+
+def _compared(
+    result: CellResult, row: pd.Series, deltas: pd.DataFrame | None, cell_id: str
+) -> Replay:
+    first = result.row["first_site"]
+    same_place = (first or None) == (row.first_site or None)
+    drift = 0.0
+    if deltas is not None and result.deltas:
+        stored = deltas[deltas.cell_id == cell_id].set_index(["prompt_id", "site"]).rel_l2
+        drift = max(
+            abs(float(stored.get((delta["prompt_id"], delta["site"]), 0.0)) - delta["rel_l2"])
+            for delta in result.deltas
+        )
+    words = (
+        f"stored: {row.verdict}, first site {row.first_site or 'none'}; "
+        f"again: {result.verdict}, first site {first or 'none'}; "
+        f"largest change of a rel_l2: {drift:.2g}"
+    )
+    return Replay(result=result, same=same_place, words=words)
+
+
+def _prompt(row: dict[str, Any]) -> Prompt:
+    return Prompt(
+        tokens=tuple(tuple(map(int, tokens)) for tokens in row["tokens"]),
+        attention_mask=tuple(tuple(map(int, mask)) for mask in row["attention_mask"]),
+        origin=str(row["origin"]),
+    )

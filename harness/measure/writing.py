@@ -1,0 +1,58 @@
+"""Writes a run: its provenance once, each cell's rows as it finishes."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import torch
+from filelock import FileLock
+
+from harness.provenance import gather
+from harness.record import SCHEMA_VERSION, write_json, write_part
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from harness.measure.run import CellResult
+
+
+def open_run(run: Path, *, selection: str, plan: dict[str, Any]) -> None:
+    """Make the run's folder and run.json, and point `latest` to it; the first worker does it.
+
+    Each worker computes with one thread where there are several: two threads each, on two cores,
+    were eight times slower than one.
+    """
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        torch.set_num_threads(1)
+    run.mkdir(parents=True, exist_ok=True)
+    with FileLock(run / ".lock"):
+        if (run / "run.json").exists():
+            return
+        described = {
+            "schema_version": SCHEMA_VERSION,
+            "run_id": run.name,
+            "selection": selection,
+            "plan": plan,
+            **gather(),
+        }
+        write_json(run / "run.json", described)
+        _point_latest(run)
+
+
+def write_result(run: Path, result: CellResult) -> None:
+    """Write a cell's rows; its own row comes last and says that the others are whole."""
+    name = result.cell.id
+    if result.deltas:
+        write_part(run, "deltas", name, result.deltas)
+    if result.prompts:
+        write_part(run, "prompts", name, result.prompts)
+    write_part(run, "cells", name, [result.row])
+
+
+def _point_latest(run: Path) -> None:
+    latest = run.parent / "latest"
+    scratch = run.parent / f".latest.{os.getpid()}"
+    scratch.unlink(missing_ok=True)
+    scratch.symlink_to(run.name, target_is_directory=True)
+    scratch.replace(latest)

@@ -1,0 +1,42 @@
+"""Gemma 2. Source: `transformers.models.gemma2.modeling_gemma2`."""
+
+from __future__ import annotations
+
+from harness.models.families.common import GROUPED_QUERIES, LLAMA_SIZES, WINDOW
+from harness.models.families.decoder import LAYER, llama_like
+from harness.models.family import Tap
+
+FAMILY = llama_like(
+    "gemma2",
+    config={
+        **LLAMA_SIZES,
+        **GROUPED_QUERIES,
+        "head_dim": 14,
+        "model_type": "gemma2",
+        "architectures": ["Gemma2ForCausalLM"],
+        "hidden_act": "gelu_pytorch_tanh",
+        "hidden_activation": "gelu_pytorch_tanh",
+        "rms_norm_eps": 1e-6,
+        "rope_theta": 10000.0,
+        "rope_scaling": None,
+        # Not the head size, as in gemma-2-27b.
+        "query_pre_attn_scalar": 12,
+        # Layers 0 and 2 see a window.
+        "sliding_window": WINDOW,
+        # Published are 50 and 30; these lie near the synthetic scores and logits and bite.
+        "attn_logit_softcapping": 2.0,
+        "final_logit_softcapping": 5.0,
+        "attention_bias": False,
+        "attention_dropout": 0.0,
+        "tie_word_embeddings": True,
+    },
+    variants={
+        "uncapped": {"attn_logit_softcapping": None, "final_logit_softcapping": None},
+    },
+    taps={
+        "attn_out": Tap(module=f"{LAYER}.post_attention_layernorm"),
+        "mlp_out": Tap(module=f"{LAYER}.post_feedforward_layernorm"),
+    },
+    ln2="pre_feedforward_layernorm",
+    norm_offset=True,
+)

@@ -1,0 +1,40 @@
+"""GLM (GLM-4-9B, and ChatGLM3 converted): Llama with gate and up fused, rotary on neighbouring pairs.
+
+Source: `transformers.models.glm.modeling_glm`.
+"""
+
+from __future__ import annotations
+
+from harness.models.families.common import LLAMA_SIZES
+from harness.models.families.decoder import MLP, llama_like
+from harness.models.family import Tap
+from harness.models.layouts import half
+
+FAMILY = llama_like(
+    "glm",
+    config={
+        **LLAMA_SIZES,
+        "model_type": "glm",
+        "architectures": ["GlmForCausalLM"],
+        "hidden_size": 48,
+        "num_attention_heads": 6,
+        "num_key_value_heads": 2,
+        "partial_rotary_factor": 0.5,
+        "rope_theta": 5000000.0,
+        "rope_scaling": None,
+        "attention_bias": True,
+        "hidden_act": "silu",
+        "rms_norm_eps": 1.5625e-07,
+        "attention_dropout": 0.0,
+        "tie_word_embeddings": False,
+    },
+    variants={
+        "no_attention_bias": {"attention_bias": False},
+        "wide_heads": {"head_dim": 12},
+    },
+    mlp={
+        "mlp.pre": Tap(module=f"{MLP}.gate_up_proj", view=half(0)),
+        "mlp.pre_linear": Tap(module=f"{MLP}.gate_up_proj", view=half(1)),
+        "mlp.post": Tap(module=f"{MLP}.down_proj", side="in"),
+    },
+)

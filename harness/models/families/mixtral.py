@@ -1,0 +1,30 @@
+"""Mixtral. Source: `transformers.models.mixtral.modeling_mixtral`."""
+
+from __future__ import annotations
+
+from harness.models.families.common import GROUPED_QUERIES, IMPLIED_HEAD_SIZES, WINDOW
+from harness.models.families.decoder import llama_like
+
+FAMILY = llama_like(
+    "mixtral",
+    config={
+        **IMPLIED_HEAD_SIZES,
+        **GROUPED_QUERIES,
+        "model_type": "mixtral",
+        "architectures": ["MixtralForCausalLM"],
+        "num_local_experts": 7,
+        "num_experts_per_tok": 2,
+        "output_router_logits": False,
+        "router_aux_loss_coef": 0.02,
+        "router_jitter_noise": 0.0,
+        "hidden_act": "silu",
+        "rms_norm_eps": 1e-5,
+        "rope_theta": 1000000.0,
+        "rope_scaling": None,
+        "sliding_window": None,
+        "attention_dropout": 0.0,
+        "tie_word_embeddings": False,
+    },
+    variants={"window": {"sliding_window": WINDOW}},
+    mlp={},
+)

@@ -1,0 +1,80 @@
+"""Where numbers come from: versions, commit, machine, threads, seeds. Gathered once per run."""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+PACKAGES: Final = (
+    "model-port-harness",
+    "torch",
+    "transformers",
+    "transformer-lens",
+    "safetensors",
+    "tokenizers",
+    "numpy",
+    "pandas",
+    "pyarrow",
+    "hypothesis",
+    "pytest",
+)
+
+
+def gather() -> dict[str, Any]:
+    """Give the environment of this process as plain JSON values; reads, changes nothing."""
+    import torch
+
+    return {
+        "packages": {name: _version(name) for name in PACKAGES},
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cpu": _cpu(),
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "cores": os.cpu_count(),
+        "torch_threads": torch.get_num_threads(),
+        "devices": {
+            "cuda": torch.cuda.is_available(),
+            "mps": torch.backends.mps.is_available(),
+        },
+        "commit": _commit(),
+        "argv": sys.argv[1:],
+        "started": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+    }
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _cpu() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _commit() -> str | None:
+    """Give the commit of the folder the run was started in, with `+dirty` where it has changes."""
+    if shutil.which("git") is None:
+        return None
+    commit = _git("rev-parse", "HEAD")
+    if commit is None:
+        return None
+    return f"{commit}+dirty" if _git("status", "--porcelain", "--untracked-files=no") else commit
+
+
+def _git(*arguments: str) -> str | None:
+    done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
+    return done.stdout.strip() if done.returncode == 0 else None

@@ -1,0 +1,247 @@
+"""Rows: columns as declared values, and their parquet parts, written one per cell and atomically.
+
+A run is a folder: `run.json`, and one folder of parts per kind of row, so that
+`pandas.read_parquet("<run>/deltas")` just works. A cell's part in `cells/` is written last: it is
+there exactly when all its other rows are.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from harness.errors import RunFolderError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SCHEMA_VERSION: Final = 1
+Kind = Literal["cells", "deltas", "prompts"]
+Row = Mapping[str, Any]
+
+VERDICTS: Final = ("pass", "fail", "known", "stale", "error", "unavailable")
+GREEN: Final = frozenset({"pass", "known"})
+RED: Final = frozenset({"fail", "stale", "error"})
+
+_TEXT, _WHOLE, _REAL = pa.string(), pa.int64(), pa.float64()
+_LABEL = pa.dictionary(pa.int32(), pa.string())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Column:
+    """One column: its name, its type, what it means; `missing` says when it may be null."""
+
+    name: str
+    type: pa.DataType
+    doc: str
+    missing: str = ""
+
+
+def _column(name: str, kind: pa.DataType, doc: str, missing: str = "") -> Column:
+    return Column(name=name, type=kind, doc=doc, missing=missing)
+
+
+_AXES: Final = (
+    _column("run_id", _LABEL, "the run's folder name"),
+    _column("cell_id", _LABEL, "case, loading mode, dtype (and device if not cpu), by dots"),
+    _column("family", _LABEL, "architecture"),
+    _column("variant", _LABEL, "the family's configuration variant"),
+    _column("checkpoint", _LABEL, "kind and name of the checkpoint"),
+    _column("port", _LABEL, "what was compared with the reference"),
+    _column("loading_mode", _LABEL, "how the port was loaded"),
+    _column("dtype", _LABEL, "exact (true float64), float32, bfloat16 or float16"),
+    _column("device", _LABEL, "cpu, cuda or mps"),
+)
+
+_NOT_RUN: Final = "the cell did not run to its end"
+_NOT_LOGITS: Final = "the site is not `logits`"
+
+COLUMNS: Final[dict[str, tuple[Column, ...]]] = {
+    "cells": (
+        *_AXES,
+        _column("verdict", _LABEL, f"one of {', '.join(VERDICTS)}"),
+        _column("reason", _TEXT, "why, in words, for every verdict but pass", "the cell passed"),
+        _column("first_site", _TEXT, "first failing site in forward order", "no site failed"),
+        _column("first_prompt_id", _TEXT, "smallest prompt known to fail there", "no site failed"),
+        _column("tightest_relation", _TEXT, "relation that holds at it", "no site failed"),
+        _column("limitation", _TEXT, "link of the limitation on the case", "there is none"),
+        _column("sites_compared", _WHOLE, "sites compared, over all prompts the same"),
+        _column("sites_passed_through", _WHOLE, "of these, computed by the reference's own code"),
+        _column("sites_missing", _WHOLE, "sites of the reference that the port lacks"),
+        _column("missing_sites", _TEXT, "their names, by spaces"),
+        _column("n_prompts", _WHOLE, "prompts run"),
+        _column("worst_rel_l2", _REAL, "largest rel_l2 over its deltas", _NOT_RUN),
+        _column("worst_error_ratio", _REAL, "largest error_ratio over its deltas", _NOT_RUN),
+        _column("checkpoint_digest", _TEXT, "sha256 over the checkpoint's files", _NOT_RUN),
+        _column("seconds", _REAL, "wall time of the cell, seconds"),
+        _column("peak_rss_mb", _REAL, "peak memory of the process so far, MiB"),
+    ),
+    "deltas": (
+        *_AXES,
+        _column("prompt_id", _LABEL, "key into prompts"),
+        _column("site", _LABEL, "where, in TransformerLens' names without hook_"),
+        _column("layer", _WHOLE, "layer of the site", "the site is outside the blocks"),
+        _column("tensor_shape", _LABEL, "shape of the port's tensor, e.g. 2x11x20"),
+        _column("relation", _LABEL, "sense in which the two must agree here"),
+        _column("passed_through", pa.bool_(), "the reference's own code computed the port's tensor"),
+        _column("max_abs", _REAL, "largest |port - reference| once the relation is taken out"),
+        _column("mean_abs", _REAL, "mean |port - reference|, likewise"),
+        _column("rms", _REAL, "root mean square of port - reference, likewise"),
+        _column("rel_l2", _REAL, "‖port - reference‖ / ‖reference‖, likewise"),
+        _column("cosine", _REAL, "cosine of port and reference", "one of them is zero"),
+        _column("mean_port", _REAL, "mean of the port's values, relation not applied"),
+        _column("mean_reference", _REAL, "mean of the reference's values, relation not applied"),
+        _column("std_port", _REAL, "their standard deviation, relation not applied"),
+        _column("std_reference", _REAL, "the same of the reference"),
+        _column("raw_max_abs", _REAL, "largest |port - reference| with nothing taken out"),
+        _column("shift_abs", _REAL, "largest part that the relation took out"),
+        _column("reference_error", _REAL, "rel_l2 of the reference against the oracle"),
+        _column("port_error", _REAL, "rel_l2 of the port against the oracle"),
+        _column("typical_error", _REAL, "reference_error, root mean square over prompts"),
+        _column(
+            "error_ratio",
+            _REAL,
+            "port_error / the largest of reference_error, typical_error and one rounding's error",
+        ),
+        _column("bound", _REAL, "largest rel_l2 (dtype exact) or error_ratio (else) allowed"),
+        _column("kl_nats", _REAL, "KL(reference ‖ port), nats, mean per token", _NOT_LOGITS),
+        _column("top1_agreement", _REAL, "share of tokens with the same argmax", _NOT_LOGITS),
+        _column("nonfinite", _WHOLE, "values not finite on either side"),
+        _column("worst_index", _TEXT, "index of max_abs in the tensor, e.g. 0,7,12"),
+        _column("verdict", _LABEL, "pass or fail"),
+    ),
+    "prompts": (
+        _column("run_id", _LABEL, "the run's folder name"),
+        _column("cell_id", _LABEL, "the cell that ran it"),
+        _column("prompt_id", _TEXT, "digest of tokens and mask"),
+        _column("origin", _TEXT, "bank:<name>, hypothesis or shrunk"),
+        _column("tokens", pa.list_(pa.list_(_WHOLE)), "token ids [batch, pos]"),
+        _column("attention_mask", pa.list_(pa.list_(_WHOLE)), "ones where a token is real"),
+    ),
+}
+
+
+def schema_of(kind: str) -> pa.Schema:
+    """Give the Arrow schema of a kind of row, each column with its documentation."""
+    return pa.schema(
+        [
+            pa.field(
+                column.name,
+                column.type,
+                nullable=bool(column.missing),
+                metadata={"doc": column.doc, "missing": column.missing},
+            )
+            for column in COLUMNS[kind]
+        ],
+        metadata={"schema_version": str(SCHEMA_VERSION), "kind": kind},
+    )
+
+
+def table_of(kind: str, rows: Sequence[Row]) -> pa.Table:
+    """Make a table of rows, and refuse unknown, absent and wrongly missing values.
+
+    Arrow itself drops unknown keys in silence and does not hold its own `nullable=False`.
+
+    Raises:
+        ValueError: a row has a key that is no column, lacks one, or has None where it must not.
+    """
+    columns = COLUMNS[kind]
+    names = {column.name for column in columns}
+    for row in rows:
+        if odd := names.symmetric_difference(row):
+            message = f"{kind} row: unknown or absent columns {sorted(odd)}"
+            raise ValueError(message)
+        for column in columns:
+            if row[column.name] is None and not column.missing:
+                message = f"{kind} row: {column.name} is missing and may not be"
+                raise ValueError(message)
+    return pa.Table.from_pylist([dict(row) for row in rows], schema=schema_of(kind))
+
+
+def write_part(run: Path, kind: Kind, name: str, rows: Sequence[Row]) -> None:
+    """Write the rows of one cell as one part; it appears whole or not at all."""
+    folder = run / kind
+    folder.mkdir(parents=True, exist_ok=True)
+    final = folder / f"{name}.parquet"
+    # Readers of parquet folders pass over names that begin with a dot.
+    scratch = folder / f".{name}.{os.getpid()}"
+    pq.write_table(table_of(kind, rows), scratch, compression="zstd")
+    scratch.replace(final)
+
+
+def write_json(file: Path, content: object) -> None:
+    """Write a JSON file; it appears whole or not at all."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    scratch = file.with_name(f".{file.name}.{os.getpid()}")
+    scratch.write_text(json.dumps(content, indent=2, sort_keys=True))
+    scratch.replace(file)
+
+
+def read_run(path: str | Path) -> dict[str, Any]:
+    """Read run.json of a run.
+
+    Raises:
+        RunFolderError: the folder is not a run, or of another schema version.
+    """
+    file = Path(path) / "run.json"
+    try:
+        described: dict[str, Any] = json.loads(file.read_text())
+    except (OSError, ValueError) as error:
+        message = f"{path} is not a run: {error}; give a folder below reports/runs"
+        raise RunFolderError(message) from error
+    if described.get("schema_version") != SCHEMA_VERSION:
+        found = described.get("schema_version")
+        message = (
+            f"{path}: schema_version={found}, but should be {SCHEMA_VERSION}; "
+            "read it with the release of the harness that wrote it"
+        )
+        raise RunFolderError(message)
+    return described
+
+
+def finished_cells(path: str | Path) -> frozenset[str]:
+    """Name the cells of a run whose rows are all there."""
+    return frozenset(file.name.removesuffix(".parquet") for file in _parts(Path(path), "cells"))
+
+
+def read_cells(path: str | Path) -> pd.DataFrame:
+    """Read a run's cells, one row each."""
+    return _read(path, "cells")
+
+
+def read_deltas(path: str | Path) -> pd.DataFrame:
+    """Read a run's deltas, one row per cell, prompt and site."""
+    return _read(path, "deltas")
+
+
+def read_prompts(path: str | Path) -> pd.DataFrame:
+    """Read a run's prompts, one row per cell and prompt."""
+    return _read(path, "prompts")
+
+
+def _parts(run: Path, kind: Kind) -> list[Path]:
+    return sorted(file for file in (run / kind).glob("*.parquet") if file.name[0] != ".")
+
+
+def _read(path: str | Path, kind: Kind) -> pd.DataFrame:
+    read_run(path)
+    parts = _parts(Path(path), kind)
+    if not parts:
+        message = f"{path} has no {kind}: no cell of it finished; run it again, or --resume it"
+        raise RunFolderError(message)
+    tables = []
+    for part in parts:
+        try:
+            tables.append(pq.read_table(part, schema=schema_of(kind)))
+        except (OSError, pa.ArrowInvalid) as error:
+            message = f"{part} cannot be read ({error}); delete it and --resume the run"
+            raise RunFolderError(message) from error
+    table = pa.concat_tables(tables).unify_dictionaries()
+    return table.to_pandas()

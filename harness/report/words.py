@@ -1,0 +1,220 @@
+"""A run in words: the message of a failure, the table, what was not measured."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from rich.console import Console
+from rich.table import Table
+
+from harness.case import LOADING_MODES
+from harness.record import RED, VERDICTS, read_cells, read_deltas, read_prompts
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Row = Mapping[str, Any]
+
+_SHOWN_TOKENS: Final = 40
+_WIDTH: Final = 150
+_SHORT: Final = {
+    "bridge": "bridge",
+    "bridge_compat": "compat",
+    "bridge_compat_no_processing": "compat\nno_proc",
+    "bridge_fold_ln": "fold_ln",
+    "bridge_center_writing_weights": "center\nwriting",
+    "bridge_center_unembed": "center\nunembed",
+    "bridge_fold_value_biases": "fold\nv_bias",
+    "bridge_refactor_factored_attn_matrices": "refactor\nattn",
+    "hf_sdpa": "hf\nsdpa",
+}
+_MARKS: Final = {"fail": "✗", "stale": "stale", "error": "error", "known": "known"}
+
+
+def failure_message(cell: Row, deltas: Sequence[Row], prompts: Sequence[Row]) -> str:
+    """Say in four parts what is wrong with a cell that is not green: found, allowed, next."""
+    name = f"{cell['cell_id']}".replace(".", " · ")
+    again = f"  next:    harness replay {cell['run_id']} {cell['cell_id']}"
+    if cell["first_site"] is None:
+        return f"{cell['verdict']} [{name}]\n  found:   {cell['reason']}\n{again}"
+    failing = [row for row in deltas if row["verdict"] == "fail"]
+    first = next(
+        row
+        for row in failing
+        if row["site"] == cell["first_site"] and row["prompt_id"] == cell["first_prompt_id"]
+    )
+    sites = {row["site"] for row in failing}
+    prompt = next(row for row in prompts if row["prompt_id"] == cell["first_prompt_id"])
+    return "\n".join(
+        (
+            f"{first['site']}: port differs from reference [{name}]",
+            f"  found:   {_found(first)}",
+            f"  allowed: {first['bound']:g} (harness/measure/bounds.py says where it comes from)",
+            f"  sense:   compared as {first['relation']}; {cell['tightest_relation']}",
+            f"  first:   the first of {len(sites)} failing sites in forward order, "
+            f"of {cell['sites_compared']} compared; all earlier ones agree",
+            f"  prompt:  {_tokens(prompt)}",
+            f"  reason:  {cell['reason']}",
+            again,
+        )
+    )
+
+
+def _found(row: Row) -> str:
+    where = f"max |Δ| {row['max_abs']:.2g} at [{row['worst_index']}]"
+    if row["dtype"] == "exact":
+        return f"rel_l2 {row['rel_l2']:.2g} in true float64, {where}"
+    return (
+        f"error ratio {row['error_ratio']:.3g} (port {row['port_error']:.2g}, "
+        f"reference {row['reference_error']:.2g}, typically {row['typical_error']:.2g}, "
+        f"against the float64 oracle), {where}"
+    )
+
+
+def _tokens(prompt: Row) -> str:
+    rows = [list(map(int, row)) for row in prompt["tokens"]]
+    text = str(rows if len(rows) > 1 else rows[0])
+    shown = text if len(rows) * len(rows[0]) <= _SHOWN_TOKENS else f"{text[:150]} …"
+    return f"{shown} ({len(rows)} × {len(rows[0])} tokens, {prompt['origin']})"
+
+
+def print_run(run: Path, *, write: Callable[[str], Any], messages: bool = False) -> None:
+    """Print a run: family × mode, the failures if asked for, and what was not measured."""
+    cells = read_cells(run)
+    for line in _rendered(_matrix(cells)).splitlines():
+        write(line.rstrip())
+    write(
+        "numbers: worst error ratio in float32 and bfloat16 of the green cells; "
+        "≤ the worst rel_l2 in true float64. ✗ cells fail; known: a limitation says so; "
+        "–: the port refuses"
+    )
+    if messages:
+        deltas, prompts = read_deltas(run), read_prompts(run)
+        for _, cell in cells[cells.verdict.isin(RED)].iterrows():
+            write("")
+            write(message_of(cell, deltas, prompts))
+    write("")
+    write(_counts(cells))
+    for reason, group in cells[cells.verdict == "unavailable"].groupby("reason"):
+        write(f"NOT MEASURED, {len(group)} cells: {reason} [{_names(group)}]")
+    for _, cell in cells[cells.verdict.isin(RED)].iterrows():
+        where = f" at {cell.first_site}" if cell.first_site else ""
+        reason = "" if cell.first_site else f": {str(cell.reason).splitlines()[0][:200]}"
+        write(f"{str(cell.verdict).upper()} {cell.cell_id}{where}{reason}")
+    write(f"rows: {run}")
+
+
+def message_of(cell: pd.Series, deltas: pd.DataFrame, prompts: pd.DataFrame) -> str:
+    """Give the failure message of a stored cell."""
+    own = deltas[deltas.cell_id == cell.cell_id].to_dict("records")
+    asked = prompts[prompts.cell_id == cell.cell_id].to_dict("records")
+    plain = {name: (None if value != value else value) for name, value in cell.items()}  # noqa: PLR0124 - NaN
+    return failure_message(plain, own, asked)
+
+
+def _counts(cells: pd.DataFrame) -> str:
+    counted = cells.verdict.value_counts()
+    parts = [f"{counted[name]} {name}" for name in VERDICTS if counted.get(name, 0)]
+    compared = int(cells.sites_compared.sum())
+    through = int(cells.sites_passed_through.sum())
+    return (
+        f"{len(cells)} cells: {', '.join(parts)}; {compared} sites compared, of these "
+        f"{compared - through} computed by the port's own code; "
+        f"{int(cells.sites_missing.sum())} sites not to be had"
+    )
+
+
+def _names(group: pd.DataFrame) -> str:
+    names = sorted(set(group.family.astype(str) + " · " + group.loading_mode.astype(str)))
+    few = 6
+    return ", ".join(names[:few]) + (f", and {len(names) - few} more" if len(names) > few else "")
+
+
+def _matrix(cells: pd.DataFrame) -> Table:
+    modes = [mode for mode in LOADING_MODES if mode in set(cells.loading_mode)]
+    table = Table(title="family × loading mode", pad_edge=False, collapse_padding=True)
+    table.add_column("family")
+    for mode in modes:
+        table.add_column(_SHORT.get(mode, mode), justify="right")
+    names = cells.family.astype(str).where(
+        cells.checkpoint == "synthetic",
+        cells.family.astype(str) + "@" + cells.checkpoint.astype(str).str.partition(":")[2],
+    )
+    for name, of_family in cells.groupby(names):
+        by_mode = {mode: of_family[of_family.loading_mode == mode] for mode in modes}
+        table.add_row(str(name), *(_entry(group) for group in by_mode.values()))
+    return table
+
+
+def _entry(cells: pd.DataFrame) -> str:
+    """Give a table entry: the worst of the green cells, then how many are not green."""
+    passed = cells[cells.verdict == "pass"]
+    low = passed[passed.dtype != "exact"].worst_error_ratio
+    exact = passed[passed.dtype == "exact"].worst_rel_l2
+    parts = []
+    if len(low):
+        parts.append(f"{low.max():.2g}")
+    elif len(exact):
+        parts.append(f"≤{exact.max():.0e}")
+    for verdict, mark in _MARKS.items():
+        if number := int((cells.verdict == verdict).sum()):
+            parts.append(f"{mark}{number}")
+    return " ".join(parts) or ("–" if len(cells) else "")
+
+
+def _rendered(table: Table) -> str:
+    console = Console(file=io.StringIO(), width=_WIDTH, record=True)
+    console.print(table)
+    return console.export_text()
+
+
+def logits_table(deltas: pd.DataFrame) -> Table:
+    """Give the logits' differences per case and mode, before and after the relation.
+
+    The largest values over the prompts; the mean difference is that of the signed values.
+    """
+    table = Table(title="logits: port against reference, before and after the relation")
+    for name in ("case", "loading mode", "dtype", "relation"):
+        table.add_column(name)
+    for name in ("mean Δ", "std port", "std reference", "max |Δ|", "shift taken out"):
+        table.add_column(name, justify="right")
+    table.add_column("max |Δ| after", justify="right")
+    table.add_column("mean |Δ| after", justify="right")
+    logits = deltas[deltas.site == "logits"].assign(
+        mean_delta=lambda rows: rows.mean_port - rows.mean_reference
+    )
+    keys = ["family", "variant", "checkpoint", "loading_mode", "dtype", "relation"]
+    for key, rows in logits.groupby(keys, observed=True, sort=False):
+        family, variant, checkpoint, mode, dtype, relation = map(str, key)
+        case = f"{family}-{variant}" if checkpoint == "synthetic" else f"{family}@{checkpoint}"
+        largest = rows.mean_delta.loc[rows.mean_delta.abs().idxmax()]
+        table.add_row(
+            case,
+            mode,
+            dtype,
+            relation,
+            f"{largest:.2e}",
+            f"{rows.std_port.max():.4f}",
+            f"{rows.std_reference.max():.4f}",
+            f"{rows.raw_max_abs.max():.2e}",
+            f"{rows.shift_abs.max():.2e}",
+            f"{rows.max_abs.max():.2e}",
+            f"{rows.mean_abs.max():.2e}",
+        )
+    return table
+
+
+def quantiles_table(deltas: pd.DataFrame) -> Table:
+    """Give the distribution of what is judged, over the rows of passing sites, by dtype."""
+    shares = (0.5, 0.9, 0.99, 0.999, 1.0)
+    table = Table(title="what is judged: rel_l2 in exact mode, error ratio in the other dtypes")
+    for name in ("dtype", "rows", *(f"{share:.1%}" for share in shares), "bound"):
+        table.add_column(name, justify="right")
+    for dtype, rows in deltas.groupby("dtype", observed=True):
+        values = rows.rel_l2 if dtype == "exact" else rows.error_ratio
+        found = [f"{values.quantile(share):.3g}" for share in shares]
+        table.add_row(str(dtype), str(len(rows)), *found, f"{rows.bound.max():g}")
+    return table
