@@ -1,5 +1,5 @@
 """The default matrix. Each file holds the cases of one family; here they are gathered."""
 
-from harness.case import Case
+from harness.models.families import FAMILIES, every_variant
 
-ALL = (Case(family="gpt2"), Case(family="gpt2", variant="unscaled"), Case(family="llama"))
+ALL = tuple(case for name in FAMILIES for case in every_variant(name))

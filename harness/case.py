@@ -5,7 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass, field
-from typing import Final
+from importlib.metadata import version
+from typing import Final, Literal
+
+from packaging.requirements import Requirement
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,29 +79,44 @@ DEVICES: Final = ("cpu", "cuda", "mps")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limitation:
-    """A known difference: why, where it is written down, when it ends, and which cells it covers.
+    """A known difference: what, why, where it is written down, which cells, and when it ends.
 
-    An empty tuple on an axis covers the whole axis. `first_site` is where the difference must
-    show first ("" for a cell that raises); a limitation whose cell passes is `stale`, and one
-    whose cell differs elsewhere first does not cover it.
+    `outcome` is `differs` (first at a site of `sites`), `raises` (with `words` in the error) or
+    `silent` (the port has hooks for `sites` that never fire; they are left out of the cell, the
+    rest is compared). Sites may leave their layer out: `attn.rot_q`. An empty tuple on an axis
+    covers the whole axis. `until` is a requirement such as `transformer-lens>4.3.0`: once it is
+    installed the limitation is over and the cell is judged without it. A limitation that is not
+    over and no longer true makes its cell `stale`.
     """
 
+    outcome: Literal["differs", "raises", "silent"]
     reason: str
     link: str
     until: str
-    first_site: str
+    sites: tuple[str, ...] = ()
+    words: str = ""
     variants: tuple[str, ...] = ()
     loading_modes: tuple[str, ...] = ()
     dtypes: tuple[str, ...] = ()
 
     def covers(self, cell: Cell) -> bool:
-        """Say whether this limitation speaks of the cell."""
+        """Say whether this limitation speaks of the cell, and is not over."""
         axes = (
             (self.variants, cell.case.variant),
             (self.loading_modes, cell.loading_mode),
             (self.dtypes, cell.dtype),
         )
-        return all(not allowed or value in allowed for allowed, value in axes)
+        return all(not allowed or value in allowed for allowed, value in axes) and not self.over
+
+    @property
+    def over(self) -> bool:
+        """Say whether the release that ends it is installed."""
+        requirement = Requirement(self.until)
+        return requirement.specifier.contains(version(requirement.name), prereleases=True)
+
+    def names(self, site: str) -> bool:
+        """Say whether the site is one of `sites`, with its layer or without."""
+        return any(site == name or site.endswith(f".{name}") for name in self.sites)
 
 
 SYNTHETIC: Final = "synthetic"
@@ -147,9 +165,9 @@ class Cell:
         return LOADING_MODES[self.loading_mode]
 
     @property
-    def limitation(self) -> Limitation | None:
-        """Give the first limitation that covers the cell."""
-        return next((item for item in self.case.limitations if item.covers(self)), None)
+    def limitations(self) -> tuple[Limitation, ...]:
+        """Give the limitations that cover the cell."""
+        return tuple(item for item in self.case.limitations if item.covers(self))
 
     def __str__(self) -> str:
         """Print as `llama-gqa · bridge_compat · float32`."""

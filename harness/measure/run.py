@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from harness.case import Cell, Prompt
+    from harness.case import Cell, Limitation, Prompt
     from harness.models.ports import Runner
 
 Row = dict[str, Any]
@@ -75,16 +75,13 @@ def measure_cell(
     except Unavailable as reason_found:
         verdict, reason = "unavailable", str(reason_found)
     except Exception as error:  # noqa: BLE001 - a cell that breaks must not end the run
-        known = cell.limitation is not None and cell.limitation.first_site == ""
-        verdict = "known" if known else "error"
-        told = str(error) if isinstance(error, HarnessError) else repr(error)
-        reason = f"{told}; {cell.limitation.reason}" if known and cell.limitation else told
+        verdict, reason = _judged_error(cell, error)
     axes = _axes(cell, run_id)
     row = {
         **axes,
         "verdict": verdict,
         "reason": reason,
-        "limitation": cell.limitation.link if cell.limitation else None,
+        "limitation": " ".join(dict.fromkeys(item.link for item in cell.limitations)) or None,
         "seconds": time.monotonic() - started,
         "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         **outcome.counts(),
@@ -111,6 +108,7 @@ class Outcome:
         self.tightest: str | None = None
         self.smallest: str | None = None
         self.digest: str | None = None
+        self.woken: tuple[str, ...] = ()
 
     def counts(self) -> Row:
         """Give the columns of the cell's row that sum up its deltas."""
@@ -141,12 +139,14 @@ def _measure(cell: Cell, references: References, plan: Plan, outcome: Outcome) -
     if prompts is None:
         drawn = draw_prompts(vocabulary, count=plan.drawn, seed=plan.seed)
         prompts = tuple({p.prompt_id: p for p in (*bank(vocabulary), *drawn)}.values())
+    distances: list[Row] = []
     for prompt in prompts:
         outcome.prompts.append(prompt)
-        outcome.deltas += comparer.distances(prompt)
-        outcome.passed_through = port.passed_through()
-    comparer.learn_typical_errors(outcome.deltas)
-    outcome.deltas = [comparer.judged(delta) for delta in outcome.deltas]
+        distances += comparer.distances(prompt)
+    comparer.learn_typical_errors(distances)
+    outcome.deltas = [comparer.judged(row) for row in distances]
+    outcome.passed_through = port.passed_through()
+    outcome.woken = comparer.woken(prompts[0])
     outcome.first = first_failure(outcome.deltas)
     if outcome.first is not None:
         _describe_failure(comparer, vocabulary, plan, outcome)
@@ -165,7 +165,7 @@ def _describe_failure(
         found = first_failure(comparer.deltas(candidate))
         return found is not None and found["site"] == first["site"]
 
-    if plan.shrink_seconds > 0 and comparer.cell.limitation is None:
+    if plan.shrink_seconds > 0 and not _differs_as_known(comparer.cell, first["site"]):
         smallest = smallest_failing(
             prompt, vocabulary, fails=fails, seconds=plan.shrink_seconds, seed=plan.seed
         )
@@ -194,7 +194,11 @@ class CellComparer:
         self.port = port
         family = FAMILIES[cell.case.family]
         softcapped = bool(reference.checkpoint.config.get("final_logit_softcapping"))
-        offered = set(port.sites)
+        silent = [item for item in cell.limitations if item.outcome == "silent"]
+        self.silenced = tuple(
+            site for site in port.sites if any(item.names(site) for item in silent)
+        )
+        offered = set(port.sites).difference(self.silenced)
         self.relations: dict[str, Relation] = {}
         missing = []
         for site in sorted(reference.runner.sites, key=order):
@@ -259,6 +263,13 @@ class CellComparer:
     def deltas(self, prompt: Prompt) -> list[Row]:
         """Run one more prompt and give its judged rows."""
         return [self.judged(row) for row in self.distances(prompt, keep=False)]
+
+    def woken(self, prompt: Prompt) -> tuple[str, ...]:
+        """Name the sites that a limitation says never fire, and that do."""
+        if not self.silenced:
+            return ()
+        with numerics_of(self.cell.dtype):
+            return tuple(self.port.run(prompt, self.silenced))
 
     def tightest(self, prompt: Prompt, site: str) -> str:
         """Say in words the tightest relation that holds at a site."""
@@ -354,20 +365,36 @@ def _judged(cell: Cell, outcome: Outcome) -> tuple[str, str | None]:
     if not outcome.deltas:
         message = "nothing was compared: no site is common to reference and port, or no prompt"
         raise HarnessError(message)
-    limitation = cell.limitation
+    if outcome.woken:
+        return "stale", f"a limitation says these never fire: {', '.join(outcome.woken)}"
+    silent = [item for item in cell.limitations if item.outcome == "silent"]
+    others = [item for item in cell.limitations if item.outcome != "silent"]
     if outcome.first is None:
-        if limitation is None:
-            return "pass", None
-        return "stale", f"passes, but a limitation says it differs: {limitation.reason}"
+        if others:
+            return "stale", f"agrees, but a limitation says it does not: {others[0].reason}"
+        return ("known", silent[0].reason) if silent else ("pass", None)
     site = str(outcome.first["site"])
-    if limitation is None:
-        return "fail", f"port differs from reference first at {site}"
-    if limitation.first_site == site:
-        return "known", limitation.reason
-    return "fail", (
-        f"differs first at {site}, but the limitation says at "
-        f"{limitation.first_site or 'no site, by an error'}: {limitation.reason}"
+    known = _differs_as_known(cell, site)
+    if known is not None:
+        return "known", known.reason
+    said = "; ".join(f"{item.outcome} {' '.join(item.sites)}" for item in others)
+    known_words = f", though its limitations say: {said}" if said else ""
+    return "fail", f"port differs from reference first at {site}{known_words}"
+
+
+def _differs_as_known(cell: Cell, site: str) -> Limitation | None:
+    """Give the limitation that says that the cell differs first at this site."""
+    return next(
+        (item for item in cell.limitations if item.outcome == "differs" and item.names(site)), None
     )
+
+
+def _judged_error(cell: Cell, error: Exception) -> tuple[str, str]:
+    told = str(error) if isinstance(error, HarnessError) else repr(error)
+    for item in cell.limitations:
+        if item.outcome == "raises" and item.words in told:
+            return "known", f"{item.reason} ({told})"
+    return "error", told
 
 
 def _check_device(cell: Cell) -> None:

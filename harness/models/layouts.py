@@ -64,8 +64,9 @@ def grouped(index: int) -> View:
 
     def view(tensor: Tensor, config: PretrainedConfig) -> Tensor:
         queries, keys = n_heads(config), n_kv_heads(config)
-        split = tensor.unflatten(-1, (queries + 2 * keys, -1))
-        return split.split([queries, keys, keys], dim=-2)[index]
+        fused = tensor.unflatten(-1, (queries + 2 * keys, -1))
+        part: Tensor = fused.split([queries, keys, keys], dim=-2)[index]
+        return part
 
     return view
 
@@ -91,8 +92,10 @@ def scaled(attribute: str) -> View:
     return view
 
 
-def layers_where(condition: Callable[[PretrainedConfig], bool]) -> Callable[[PretrainedConfig], int]:
-    """Count a stack's layers as all or none: how variants with other module trees are told apart."""
+def layers_where(
+    condition: Callable[[PretrainedConfig], bool],
+) -> Callable[[PretrainedConfig], int]:
+    """Count a stack's layers as all or none: so variants with other module trees are told apart."""
 
     def count(config: PretrainedConfig) -> int:
         return int(config.num_hidden_layers) if condition(config) else 0

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from harness.errors import UsageError
-from harness.models.checkpoints import synthetic
+from harness.models.checkpoints import hub, packaged, synthetic
 from harness.models.checkpoints.folder import Checkpoint, open_folder
 
 if TYPE_CHECKING:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from harness.case import SYNTHETIC, Case
 from harness.models.families import (
     bert,
     bloom,
@@ -39,6 +40,7 @@ from harness.models.families import (
 )
 
 if TYPE_CHECKING:
+    from harness.case import Limitation
     from harness.models.family import Family
 
 FAMILIES: Final[dict[str, Family]] = {
@@ -77,3 +79,20 @@ FAMILIES: Final[dict[str, Family]] = {
         t5,
     )
 }
+
+
+def every_variant(
+    family: str, *limitations: Limitation, checkpoint: str = SYNTHETIC
+) -> tuple[Case, ...]:
+    """Give a case for each variant of a family, each with those limitations that speak of it."""
+    return tuple(
+        Case(
+            family=family,
+            variant=variant,
+            checkpoint=checkpoint,
+            limitations=tuple(
+                item for item in limitations if not item.variants or variant in item.variants
+            ),
+        )
+        for variant in FAMILIES[family].variant_names
+    )

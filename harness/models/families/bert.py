@@ -69,5 +69,4 @@ FAMILY = Family(
             },
         ),
     ),
-    norms={"ln_final.out": "cls.predictions.transform.LayerNorm"},
 )

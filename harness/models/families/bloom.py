@@ -1,7 +1,8 @@
 """BLOOM: ALiBi, q, k, v fused per head, a norm after the embedding.
 
 Attention and MLP return the residual stream with their own output already added, so that what
-leaves the branch is read at their last linear map. Source: `transformers.models.bloom.modeling_bloom`.
+leaves the branch is read at their last linear map. Source:
+`transformers.models.bloom.modeling_bloom`.
 """
 
 from __future__ import annotations

@@ -64,6 +64,12 @@ FAMILY = Family(
     variants={
         "alibi": {"alibi": True, "multi_query": False, "parallel_attn": False, "bias": True},
         "new_decoder": {**_NEW_DECODER, "num_ln_in_parallel_attn": 2},
+        # transformers ignores the flag in this architecture: the same model as new_decoder.
+        "new_decoder_multi_query_off": {
+            **_NEW_DECODER,
+            "num_ln_in_parallel_attn": 2,
+            "multi_query": False,
+        },
         "new_decoder_one_norm": {
             **_NEW_DECODER,
             "num_ln_in_parallel_attn": 1,

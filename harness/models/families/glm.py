@@ -1,4 +1,4 @@
-"""GLM (GLM-4-9B, and ChatGLM3 converted): Llama with gate and up fused, rotary on neighbouring pairs.
+"""GLM (GLM-4-9B, ChatGLM3 converted): gate and up fused, rotary on neighbouring pairs.
 
 Source: `transformers.models.glm.modeling_glm`.
 """
@@ -37,4 +37,6 @@ FAMILY = llama_like(
         "mlp.pre_linear": Tap(module=f"{MLP}.gate_up_proj", view=half(1)),
         "mlp.post": Tap(module=f"{MLP}.down_proj", side="in"),
     },
+    # The bridge folds no norm into the fused projection (supports_fold_ln is off in its adapter).
+    foldable=False,
 )

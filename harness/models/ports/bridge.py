@@ -81,6 +81,7 @@ _REFUSALS: Final = (
     "Unsupported architecture",
     "not supported",
     "You can't refactor",
+    "only supports multi_query=True",
 )
 
 
@@ -131,9 +132,7 @@ class BridgeRunner:
         self.family = template.family
         self._owners = owners
         self._hooks = {
-            site: hook
-            for site in owners
-            if (hook := _hook_name(bridge, site)) is not None
+            site: hook for site in owners if (hook := _hook_name(bridge, site)) is not None
         }
         self._ran: set[str] = set()
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 import transformers
 
-from harness.errors import CheckpointError
+from harness.errors import CheckpointError, Refused
 from harness.models.families import FAMILIES
 from harness.models.layouts import n_heads
 from harness.models.ports.attention_trace import AttentionTrace
@@ -72,6 +72,7 @@ def load_model(
     since grouped matrix products have no float64.
 
     Raises:
+        Refused: the model has no such attention.
         CheckpointError: tensors are missing, extra or of a wrong shape; each is named.
     """
     config = transformers.AutoConfig.from_pretrained(checkpoint.path, local_files_only=True)
@@ -85,6 +86,10 @@ def load_model(
             output_loading_info=True,
             **({"experts_implementation": "eager"} if _has_experts(config) else {}),
         )
+    except ValueError as error:
+        if "does not support an attention implementation" in str(error):
+            raise Refused(str(error).partition(" Please")[0]) from error
+        raise
     except (OSError, RuntimeError) as error:
         message = f"{checkpoint.path}: transformers cannot load it ({error})"
         raise CheckpointError(message) from error
