@@ -81,15 +81,20 @@ DEVICES: Final = ("cpu", "cuda", "mps")
 class Limitation:
     """A known difference: what, why, where it is written down, which cells, and when it ends.
 
-    `outcome` is `differs` (first at a site of `sites`), `raises` (with `words` in the error) or
-    `silent` (the port has hooks for `sites` that never fire; they are left out of the cell, the
-    rest is compared). Sites may leave their layer out: `attn.rot_q`. An empty tuple on an axis
+    `outcome` is one of
+
+    - `differs`: first at a site of `sites`; what comes after it may differ too;
+    - `local`: at `sites` and nowhere else, as where a hook gives another tensor than its name says;
+    - `silent`: the port has hooks for `sites` that never fire; the other sites are compared;
+    - `raises`: with `words` in the error.
+
+    Sites may leave their layer out: `attn.rot_q`. An empty tuple on an axis
     covers the whole axis. `until` is a requirement such as `transformer-lens>4.3.0`: once it is
     installed the limitation is over and the cell is judged without it. A limitation that is not
     over and no longer true makes its cell `stale`.
     """
 
-    outcome: Literal["differs", "raises", "silent"]
+    outcome: Literal["differs", "local", "silent", "raises"]
     reason: str
     link: str
     until: str

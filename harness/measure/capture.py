@@ -31,4 +31,12 @@ def capture(runner: Runner, prompt: Prompt, sites: Sequence[str]) -> dict[str, T
             "next: see whether the library still has the hook or module (harness/models)"
         )
         raise CaptureError(message)
-    return {site: taken[site] for site in sites}
+    return {site: _by_row(taken[site], prompt) for site in sites}
+
+
+def _by_row(tensor: Tensor, prompt: Prompt) -> Tensor:
+    """Give [batch, pos, …] where a model has flattened tokens into one axis, as OPT does."""
+    n_rows, length = len(prompt.tokens), len(prompt.tokens[0])
+    if tensor.ndim == 2 and tensor.shape[0] == n_rows * length:  # noqa: PLR2004 - [token, d]
+        return tensor.unflatten(0, (n_rows, length))
+    return tensor

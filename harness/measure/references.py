@@ -49,6 +49,7 @@ class Reference:
             same = _same_weights(self.runner.model, exact.runner.model)
             self.oracle = exact if same else _with_weights_of(self.runner, cell)
         self._kept: dict[str, Activations] = {}
+        self.errors: dict[tuple[str, str, str], float] = {}
 
     def activations(self, prompt: Prompt, *, keep: bool = True) -> Activations:
         """Run the prompt through the reference and give all its sites."""
@@ -72,7 +73,7 @@ class Reference:
         """
         projection = self.oracle.runner
         bias = torch.zeros(projection.model.config.hidden_size, dtype=torch.float64)
-        if ln_folded and "ln1.out" in projection.family.norms:
+        if ln_folded and "ln1.out" in projection.norms:
             _, bias = projection.affine_of(layer_site(site, "ln1.out"))
         with numerics_of(EXACT), torch.no_grad():
             value = projection.project(layer_site(site, "attn.v"), bias)

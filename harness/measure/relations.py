@@ -14,6 +14,8 @@ import torch
 from harness.models.sites import LOGITS, layer_of, within_block
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from torch import Tensor
 
     from harness.case import Processing
@@ -23,8 +25,7 @@ RelationKind = Literal["equal", "shift", "affine", "offset"]
 
 # What center_writing_weights touches: everything that is written into the residual stream.
 _WRITTEN: Final = frozenset(
-    {"embed", "pos_embed", "embed_ln.out", "resid_pre", "attn_out", "resid_mid", "mlp_out"}
-    | {"resid_post"}
+    {"embed", "pos_embed", "resid_pre", "attn_out", "resid_mid", "mlp_out", "resid_post"}
 )
 _FACTORED: Final = frozenset({"attn.q", "attn.k", "attn.v", "attn.z", "attn.rot_q", "attn.rot_k"})
 
@@ -81,7 +82,13 @@ def _centred(values: Tensor, used: Tensor) -> Tensor:
 
 
 def relation_for(
-    site: str, *, processing: Processing, family: Family, softcapped: bool, folded: Folded
+    site: str,
+    *,
+    processing: Processing,
+    family: Family,
+    norms: Collection[str],
+    softcapped: bool,
+    folded: Folded,
 ) -> Relation | None:
     """Give the relation at a site, or None where the mode leaves nothing to compare.
 
@@ -93,7 +100,7 @@ def relation_for(
         return None
     if site == LOGITS and processing.center_unembed and not softcapped:
         return Relation(kind="shift", because="center_unembed")
-    if inside in family.norms and processing.fold_ln:
+    if inside in norms and processing.fold_ln:
         gain, bias = folded.affine_of(site)
         return Relation(kind="affine", because="fold_ln", scale=gain, offset=bias)
     if inside in _WRITTEN and processing.center_writing_weights and family.layer_norm:

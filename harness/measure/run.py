@@ -20,7 +20,7 @@ from harness.measure.references import Reference, References, numerics_of
 from harness.measure.relations import Relation, relation_for, tightest_relation
 from harness.models.families import FAMILIES
 from harness.models.ports import load_port
-from harness.models.sites import LOGITS, is_attention_matrix, layer_of, order
+from harness.models.sites import LOGITS, is_attention_matrix, layer_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -147,7 +147,7 @@ def _measure(cell: Cell, references: References, plan: Plan, outcome: Outcome) -
     outcome.deltas = [comparer.judged(row) for row in distances]
     outcome.passed_through = port.passed_through()
     outcome.woken = comparer.woken(prompts[0])
-    outcome.first = first_failure(outcome.deltas)
+    outcome.first = comparer.first_failure(outcome.deltas)
     if outcome.first is not None:
         _describe_failure(comparer, vocabulary, plan, outcome)
 
@@ -162,7 +162,7 @@ def _describe_failure(
     prompt = next(p for p in outcome.prompts if p.prompt_id == first["prompt_id"])
 
     def fails(candidate: Prompt) -> bool:
-        found = first_failure(comparer.deltas(candidate))
+        found = comparer.first_failure(comparer.deltas(candidate))
         return found is not None and found["site"] == first["site"]
 
     if plan.shrink_seconds > 0 and not _differs_as_known(comparer.cell, first["site"]):
@@ -173,7 +173,7 @@ def _describe_failure(
             outcome.prompts.append(smallest)
             deltas = comparer.deltas(smallest)
             outcome.deltas += deltas
-            outcome.first = first_failure(deltas) or first
+            outcome.first = comparer.first_failure(deltas) or first
             prompt = smallest
     outcome.smallest = prompt.prompt_id
     # On a single token nearly every relation holds: the longest failing prompt can tell them apart.
@@ -201,11 +201,12 @@ class CellComparer:
         offered = set(port.sites).difference(self.silenced)
         self.relations: dict[str, Relation] = {}
         missing = []
-        for site in sorted(reference.runner.sites, key=order):
+        for site in reference.runner.sites:
             relation = relation_for(
                 site,
                 processing=cell.mode.processing,
                 family=family,
+                norms=reference.runner.norms,
                 softcapped=softcapped,
                 folded=reference.oracle,
             )
@@ -264,6 +265,23 @@ class CellComparer:
         """Run one more prompt and give its judged rows."""
         return [self.judged(row) for row in self.distances(prompt, keep=False)]
 
+    def first_failure(self, deltas: Sequence[Row]) -> Row | None:
+        """Give the failing row that comes first in forward order; among prompts, the shortest.
+
+        Sites that differ for a reason of their own, by a `local` limitation, are passed over.
+        """
+        failing = [
+            delta
+            for delta in deltas
+            if delta["verdict"] == "fail" and not _local(self.cell, delta["site"])
+        ]
+
+        def key(delta: Row) -> tuple[int, int]:
+            sizes = [int(part) for part in delta["tensor_shape"].split("x")]
+            return (self.compared.index(delta["site"]), math.prod(sizes))
+
+        return min(failing, key=key, default=None)
+
     def woken(self, prompt: Prompt) -> tuple[str, ...]:
         """Name the sites that a limitation says never fire, and that do."""
         if not self.silenced:
@@ -298,7 +316,12 @@ class CellComparer:
             port_error, reference_error = against.rel_l2, 0.0
         else:
             port_error = between(actual, oracle, relation).rel_l2
-            reference_error = between(expected, oracle, relation.for_the_reference()).rel_l2
+            plain = relation.for_the_reference()
+            key = (prompt.prompt_id, site, plain.kind)
+            errors = self.reference.errors  # the same for every mode that has this relation
+            if key not in errors:
+                errors[key] = between(expected, oracle, plain).rel_l2
+            reference_error = errors[key]
         return {
             "prompt_id": prompt.prompt_id,
             "site": site,
@@ -341,17 +364,6 @@ def entries(
     return actual, expected, counts
 
 
-def first_failure(deltas: Sequence[Row]) -> Row | None:
-    """Give the failing row that comes first in forward order; among prompts, the shortest."""
-    failing = [delta for delta in deltas if delta["verdict"] == "fail"]
-
-    def key(delta: Row) -> tuple[object, ...]:
-        sizes = [int(part) for part in delta["tensor_shape"].split("x")]
-        return (order(delta["site"]), math.prod(sizes))
-
-    return min(failing, key=key, default=None)
-
-
 def fails_at(deltas: Sequence[Row], prompt: Prompt, site: str) -> bool:
     """Say whether a prompt's row at a site failed."""
     return any(
@@ -367,12 +379,20 @@ def _judged(cell: Cell, outcome: Outcome) -> tuple[str, str | None]:
         raise HarnessError(message)
     if outcome.woken:
         return "stale", f"a limitation says these never fire: {', '.join(outcome.woken)}"
-    silent = [item for item in cell.limitations if item.outcome == "silent"]
+    failing = {row["site"] for row in outcome.deltas if row["verdict"] == "fail"}
+    holding = [item for item in cell.limitations if item.outcome == "silent"]
     others = [item for item in cell.limitations if item.outcome != "silent"]
+    for item in cell.limitations:
+        if item.outcome != "local":
+            continue
+        if not any(item.names(site) for site in failing):
+            return "stale", f"agrees, but a limitation says it does not: {item.reason}"
+        holding.append(item)
+        others.remove(item)
     if outcome.first is None:
         if others:
             return "stale", f"agrees, but a limitation says it does not: {others[0].reason}"
-        return ("known", silent[0].reason) if silent else ("pass", None)
+        return ("known", "; ".join(item.reason for item in holding)) if holding else ("pass", None)
     site = str(outcome.first["site"])
     known = _differs_as_known(cell, site)
     if known is not None:
@@ -387,6 +407,11 @@ def _differs_as_known(cell: Cell, site: str) -> Limitation | None:
     return next(
         (item for item in cell.limitations if item.outcome == "differs" and item.names(site)), None
     )
+
+
+def _local(cell: Cell, site: str) -> bool:
+    """Say whether a limitation says that this site, for itself, differs."""
+    return any(item.outcome == "local" and item.names(site) for item in cell.limitations)
 
 
 def _judged_error(cell: Cell, error: Exception) -> tuple[str, str]:

@@ -34,13 +34,16 @@ class Stack:
     """A stack of blocks: the prefix of its sites, its length, and where its attention is.
 
     `attention` are the modules whose forward computes scores and pattern, by the site prefix
-    they serve, e.g. `{"attn": "model.layers.{i}.self_attn"}`.
+    they serve, e.g. `{"attn": "model.layers.{i}.self_attn"}`. `post_norm`: the norms stand behind
+    the sums. A family whose variants differ in their module tree has a stack for each, of which
+    all but one have no layers.
     """
 
     prefix: str
     n_layers: Callable[[PretrainedConfig], int]
     taps: Mapping[str, Tap]
     attention: Mapping[str, str]
+    post_norm: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,9 +52,10 @@ class Family:
 
     `config` is the default variant's `config.json` as the hub spells it, with every field that
     changes numbers written out; `variants` are changes to it. `taps` are the sites outside the
-    blocks. `scores_shifted`: the reference takes
-    each row's maximum off the scores. `norms` gives, for each norm site that weight processing folds, the module whose
-    gain and bias it folds. Source of module paths: `transformers.models.<family>`.
+    blocks. `norms` gives, for each norm site that weight processing folds, the module whose gain
+    and bias it folds; `variant_norms` the same for variants that differ. `scores_shifted`: the
+    reference takes each row's maximum off the scores. Source of module paths:
+    `transformers.models.<family>`.
     """
 
     name: str
@@ -61,6 +65,7 @@ class Family:
     auto_class: str = "AutoModelForCausalLM"
     variants: Mapping[str, Config] = field(default_factory=dict)
     norms: Mapping[str, str] = field(default_factory=dict)
+    variant_norms: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     layer_norm: bool = False
     norm_offset: bool = False
     rotary: bool = False
@@ -77,6 +82,10 @@ class Family:
         changes = {} if variant == "default" else self.variants[variant]
         merged = {**self.config, **changes}
         return {key: value for key, value in merged.items() if value is not REMOVED}
+
+    def folded_norms(self, variant: str) -> Mapping[str, str]:
+        """Give the norms of a variant that weight processing folds, by their site."""
+        return self.variant_norms.get(variant, self.norms)
 
     @property
     def variant_names(self) -> tuple[str, ...]:

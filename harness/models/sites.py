@@ -29,6 +29,7 @@ _WITHIN_BLOCK: Final = (
     "attn.z",
     "attn_out",
     "resid_mid",
+    "ln2.out",
     "cross_attn.q",
     "cross_attn.k",
     "cross_attn.v",
@@ -37,13 +38,15 @@ _WITHIN_BLOCK: Final = (
     "cross_attn.z",
     "cross_attn_out",
     "resid_mid_cross",
-    "ln2.out",
+    "ln3.out",
     "mlp.pre",
     "mlp.pre_linear",
     "mlp.post",
     "mlp_out",
     "resid_post",
 )
+# Where the norm stands behind the sum (BERT, OPT 350m), it comes later than above.
+_POST_NORM: Final = {"ln1.out": "resid_mid", "ln2.out": "mlp_out"}
 _STACKS: Final = ("encoder_blocks", "blocks", "decoder_blocks")
 _BEFORE: Final = ("embed", "pos_embed", "embed_ln.out")
 _AFTER_STACK: Final = {"encoder_ln_final.out": "encoder_blocks", "ln_final.out": "decoder_blocks"}
@@ -67,7 +70,7 @@ def within_block(site: str) -> str:
     return found[3] if found else site
 
 
-def order(site: str) -> tuple[int, int, int]:
+def order(site: str, *, post_norm: bool = False) -> tuple[int, int, float]:
     """Give the sorting key that puts sites in the order of the forward pass.
 
     Raises:
@@ -83,7 +86,9 @@ def order(site: str) -> tuple[int, int, int]:
     if not found or found[1] not in _STACKS or found[3] not in _WITHIN_BLOCK:
         message = f"unknown site {site!r}; known in a block: {', '.join(_WITHIN_BLOCK)}"
         raise ValueError(message)
-    return (2 * _STACKS.index(found[1]) + 2, int(found[2]), _WITHIN_BLOCK.index(found[3]))
+    behind = _POST_NORM.get(found[3]) if post_norm else None
+    place = _WITHIN_BLOCK.index(behind) + 0.5 if behind else _WITHIN_BLOCK.index(found[3])
+    return (2 * _STACKS.index(found[1]) + 2, int(found[2]), place)
 
 
 def is_attention_matrix(site: str) -> bool:

@@ -25,7 +25,7 @@ from harness.models.families import FAMILIES
 if TYPE_CHECKING:
     from harness.models.family import Family
 
-GENERATOR_VERSION: Final = 1
+GENERATOR_VERSION: Final = 2
 """Raised by whoever changes what this file writes, so that old caches are left alone."""
 
 SIZES: Final[dict[str, dict[str, dict[str, Any]]]] = {
@@ -80,6 +80,10 @@ def _hub_layout(folder: Path, family: Family) -> dict[str, tuple[int, ...]]:
 
     config = transformers.AutoConfig.from_pretrained(folder)
     model = getattr(transformers, family.auto_class).from_config(config)
+    if json.loads((folder / "config.json").read_text()).get("tie_word_embeddings") is False:
+        # T5 ties its head in memory whatever the config says; the hub's T5 1.1 has one of its own.
+        head = model.get_output_embeddings()
+        head.weight = torch.nn.Parameter(head.weight.detach().clone())
     shapes: dict[str, tuple[int, ...]] = {}
     with tempfile.TemporaryDirectory() as scratch:
         model.save_pretrained(scratch)

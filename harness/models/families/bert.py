@@ -53,6 +53,7 @@ FAMILY = Family(
             prefix="blocks",
             n_layers=lambda config: config.num_hidden_layers,
             attention={"attn": f"{_ATTENTION}.self"},
+            post_norm=True,
             taps={
                 **block(_LAYER),
                 "attn.q": Tap(module=f"{_ATTENTION}.self.query", view=heads),

@@ -29,6 +29,11 @@ _NEW_DECODER = {
     "num_kv_heads": 2,
     "hidden_size": 48,
 }
+_TWO_NORMS = {
+    "ln1.out": f"{_LAYER}.ln_attn",
+    "ln2.out": f"{_LAYER}.ln_mlp",
+    "ln_final.out": "transformer.ln_f",
+}
 
 FAMILY = Family(
     name="falcon",
@@ -111,4 +116,5 @@ FAMILY = Family(
         "ln2.out": f"{_LAYER}.post_attention_layernorm",
         "ln_final.out": "transformer.ln_f",
     },
+    variant_norms=dict.fromkeys(("new_decoder", "new_decoder_multi_query_off"), _TWO_NORMS),
 )

@@ -69,6 +69,7 @@ FAMILY = Family(
         Stack(
             prefix="blocks",
             n_layers=layers_where(lambda config: not config.do_layer_norm_before),
+            post_norm=True,
             attention={"attn": _ATTENTION},
             taps={**_COMMON, "resid_mid": Tap(module=f"{_LAYER}.self_attn_layer_norm", side="in")},
         ),
@@ -78,4 +79,6 @@ FAMILY = Family(
         "ln2.out": f"{_LAYER}.final_layer_norm",
         "ln_final.out": "model.decoder.final_layer_norm",
     },
+    # The bridge folds nothing into a block whose norms stand behind the branches.
+    variant_norms={"post_norm": {}},
 )

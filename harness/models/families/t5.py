@@ -68,6 +68,7 @@ def _stacks(*, gated: bool) -> tuple[Stack, Stack]:
                 "ln2.out": Tap(module=f"{_DECODER}.layer.1.layer_norm"),
                 **_attention("cross_attn", f"{_DECODER}.layer.1.EncDecAttention"),
                 "resid_mid_cross": Tap(module=f"{_DECODER}.layer.2", side="in"),
+                "ln3.out": Tap(module=f"{_DECODER}.layer.2.layer_norm"),
                 **_mlp(f"{_DECODER}.layer.2.DenseReluDense", gated=gated),
             },
         ),

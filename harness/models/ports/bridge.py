@@ -42,6 +42,7 @@ _HOOKS: Final = {
     "mlp_out": "hook_mlp_out",
     "ln1.out": "ln1.hook_out",
     "ln2.out": "ln2.hook_out",
+    "ln3.out": "ln3.hook_out",
     "attn.q": "attn.hook_q",
     "attn.k": "attn.hook_k",
     "attn.v": "attn.hook_v",
@@ -82,6 +83,7 @@ _REFUSALS: Final = (
     "not supported",
     "You can't refactor",
     "only supports multi_query=True",
+    "adapter did not declare",
 )
 
 
@@ -98,7 +100,9 @@ def load(cell: Cell, checkpoint: Checkpoint) -> BridgeRunner:
     model = load_model(
         family, checkpoint, dtype=cell.dtype, device=cell.device, attention="eager"
     )
-    template = TransformersRunner(family, model, traces_attention=True)
+    template = TransformersRunner(
+        family, model, norms=family.folded_norms(cell.case.variant), traces_attention=True
+    )
     # The bridge replaces submodules in place, so that owners are looked up before it boots.
     owners = {site: template.owner(site) for site in template.sites}
     tokenizer = transformers.AutoTokenizer.from_pretrained(checkpoint.path, local_files_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -15,7 +16,7 @@ from harness.models.ports.attention_trace import AttentionTrace
 from harness.models.sites import LOGITS, at_layer, layer_of, order, within_block
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from torch import Tensor, nn
 
@@ -44,7 +45,8 @@ def load_eager(cell: Cell, checkpoint: Checkpoint) -> TransformersRunner:
     """
     family = FAMILIES[cell.case.family]
     model = load_model(family, checkpoint, dtype=cell.dtype, device=cell.device, attention="eager")
-    return TransformersRunner(family, model, traces_attention=True)
+    norms = family.folded_norms(cell.case.variant)
+    return TransformersRunner(family, model, norms=norms, traces_attention=True)
 
 
 def load_sdpa(cell: Cell, checkpoint: Checkpoint) -> TransformersRunner:
@@ -55,7 +57,8 @@ def load_sdpa(cell: Cell, checkpoint: Checkpoint) -> TransformersRunner:
     """
     family = FAMILIES[cell.case.family]
     model = load_model(family, checkpoint, dtype=cell.dtype, device=cell.device, attention="sdpa")
-    return TransformersRunner(family, model, traces_attention=False)
+    norms = family.folded_norms(cell.case.variant)
+    return TransformersRunner(family, model, norms=norms, traces_attention=False)
 
 
 def load_model(
@@ -113,14 +116,19 @@ def _has_experts(config: Any) -> bool:
 class TransformersRunner:
     """A `transformers` model whose sites are read by hooks that are always removed."""
 
-    def __init__(self, family: Family, model: Any, *, traces_attention: bool) -> None:
+    def __init__(
+        self, family: Family, model: Any, *, norms: Mapping[str, str], traces_attention: bool
+    ) -> None:
         """Work out which sites the model has from its family's record."""
         self.family = family
+        self.norms = norms
         self.model = model
         self._traces_attention = traces_attention
         self._taps = dict(family.taps)
         self._attention: dict[str, str] = {}
+        self._post_norm = False
         for stack in family.stacks:
+            self._post_norm |= stack.post_norm and stack.n_layers(model.config) > 0
             for layer in range(stack.n_layers(model.config)):
                 prefix = f"{stack.prefix}.{layer}"
                 for site, tap in stack.taps.items():
@@ -133,11 +141,13 @@ class TransformersRunner:
     @property
     def sites(self) -> tuple[str, ...]:
         """Name the sites it can give, in the order of the forward pass."""
-        traced = (*_TRACED, *(_TRACED_ROTARY if self.family.rotary else ()))
+        rotary = self.family.rotary and not getattr(self.model.config, "alibi", False)
+        traced = (*_TRACED, *(_TRACED_ROTARY if rotary else ()))
         attention = [f"{prefix}.{name}" for prefix in self._attention for name in traced]
         if not self._traces_attention:
             attention = []
-        return tuple(sorted((*self._taps, *attention, LOGITS), key=order))
+        key = functools.partial(order, post_norm=self._post_norm)
+        return tuple(sorted((*self._taps, *attention, LOGITS), key=key))
 
     def run(self, prompt: Prompt, sites: Sequence[str]) -> dict[str, Tensor]:
         """Run once and give the tensors at the sites, in TransformerLens' layouts."""
@@ -184,7 +194,7 @@ class TransformersRunner:
 
     def affine_of(self, site: str) -> tuple[Tensor, Tensor]:
         """Give gain and bias of the norm at a site, each [d_model], as float64."""
-        path = at_layer(self.family.norms[within_block(site)], layer_of(site) or 0)
+        path = at_layer(self.norms[within_block(site)], layer_of(site) or 0)
         norm = self.model.get_submodule(path)
         weight = getattr(norm, "weight", None)
         bias = getattr(norm, "bias", None)
