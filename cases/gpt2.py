@@ -10,16 +10,7 @@ SCALE_IGNORED = Limitation(
     link="docs/findings/scale-attn-weights-ignored.md",
     until="transformer-lens>4.3.0",
     variants=("unscaled",),
-    loading_modes=(
-        "bridge",
-        "bridge_compat",
-        "bridge_compat_no_processing",
-        "bridge_fold_ln",
-        "bridge_center_writing_weights",
-        "bridge_center_unembed",
-        "bridge_fold_value_biases",
-        "bridge_refactor_factored_attn_matrices",
-    ),
+    loading_modes=("bridge*",),
 )
 
 CASES = (

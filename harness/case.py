@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from importlib.metadata import version
 from typing import Final, Literal
 
@@ -88,8 +89,8 @@ class Limitation:
     - `silent`: the port has hooks for `sites` that never fire; the other sites are compared;
     - `raises`: with `words` in the error.
 
-    Sites may leave their layer out: `attn.rot_q`. An empty tuple on an axis
-    covers the whole axis. `until` is a requirement such as `transformer-lens>4.3.0`: once it is
+    Sites may leave their layer out: `attn.rot_q`. An axis takes patterns (`bridge*`); an empty
+    tuple covers the whole axis. `until` is a requirement such as `transformer-lens>4.3.0`: once it is
     installed the limitation is over and the cell is judged without it. A limitation that is not
     over and no longer true makes its cell `stale`.
     """
@@ -111,7 +112,10 @@ class Limitation:
             (self.loading_modes, cell.loading_mode),
             (self.dtypes, cell.dtype),
         )
-        return all(not allowed or value in allowed for allowed, value in axes) and not self.over
+        return not self.over and all(
+            not allowed or any(fnmatchcase(value, pattern) for pattern in allowed)
+            for allowed, value in axes
+        )
 
     @property
     def over(self) -> bool:

@@ -77,6 +77,8 @@ COLUMNS: Final[dict[str, tuple[Column, ...]]] = {
         _column("sites_missing", _WHOLE, "sites of the reference that the port lacks"),
         _column("missing_sites", _TEXT, "their names, by spaces"),
         _column("n_prompts", _WHOLE, "prompts run"),
+        _column("routing_flips", _WHOLE, "tokens sent to other experts than the oracle's"),
+        _column("unjudged", _WHOLE, "sites × prompts with no position before the first flip"),
         _column("worst_rel_l2", _REAL, "largest rel_l2 over its deltas", _NOT_RUN),
         _column("worst_error_ratio", _REAL, "largest error_ratio over its deltas", _NOT_RUN),
         _column("checkpoint_digest", _TEXT, "sha256 over the checkpoint's files", _NOT_RUN),

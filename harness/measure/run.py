@@ -18,6 +18,7 @@ from harness.measure.compare import Comparison, compare, kl_nats, top1_agreement
 from harness.measure.prompts import Vocabulary, bank, draw_prompts, smallest_failing
 from harness.measure.references import Reference, References, numerics_of
 from harness.measure.relations import Relation, relation_for, tightest_relation
+from harness.measure.routing import NO_FLIPS, experts_chosen, flips_between
 from harness.models.families import FAMILIES
 from harness.models.ports import load_port
 from harness.models.sites import LOGITS, is_attention_matrix, layer_of
@@ -109,6 +110,8 @@ class Outcome:
         self.smallest: str | None = None
         self.digest: str | None = None
         self.woken: tuple[str, ...] = ()
+        self.routing_flips = 0
+        self.unjudged = 0
 
     def counts(self) -> Row:
         """Give the columns of the cell's row that sum up its deltas."""
@@ -121,6 +124,8 @@ class Outcome:
             "sites_missing": len(self.missing),
             "missing_sites": " ".join(self.missing),
             "n_prompts": len(self.prompts),
+            "routing_flips": self.routing_flips,
+            "unjudged": self.unjudged,
             "worst_rel_l2": _worst(self.deltas, "rel_l2"),
             "worst_error_ratio": _worst(self.deltas, "error_ratio"),
             "checkpoint_digest": self.digest,
@@ -143,6 +148,7 @@ def _measure(cell: Cell, references: References, plan: Plan, outcome: Outcome) -
     for prompt in prompts:
         outcome.prompts.append(prompt)
         distances += comparer.distances(prompt)
+    outcome.routing_flips, outcome.unjudged = comparer.routing_flips, comparer.unjudged
     comparer.learn_typical_errors(distances)
     outcome.deltas = [comparer.judged(row) for row in distances]
     outcome.passed_through = port.passed_through()
@@ -215,6 +221,9 @@ class CellComparer:
             else:
                 self.relations[site] = relation
         self._typical: dict[str, float] = {}
+        self._chosen = experts_chosen(reference.checkpoint.config)
+        self.routing_flips = 0
+        self.unjudged = 0
         self.compared = tuple(self.relations)
         self.missing = tuple(missing)
 
@@ -224,10 +233,19 @@ class CellComparer:
         oracle = self.reference.oracle.activations(prompt, keep=keep)
         with numerics_of(self.cell.dtype):
             actual = capture(self.port, prompt, self.compared)
-        return [
-            self._distance(prompt, site, actual[site], expected[site], oracle[site])
-            for site in self.compared
-        ]
+        flips = NO_FLIPS
+        if self.cell.dtype != EXACT:  # where nothing rounds, no tie falls the other way
+            flips = flips_between((actual, expected), oracle, chosen=self._chosen)
+        self.routing_flips += flips.number
+        rows = []
+        for site in self.compared:
+            untouched = flips.untouched(site)
+            if untouched is not None and not bool(untouched.any()):
+                self.unjudged += 1
+                continue
+            tensors = (actual[site], expected[site], oracle[site])
+            rows.append(self._distance(prompt, site, *tensors, untouched=untouched))
+        return rows
 
     def learn_typical_errors(self, rows: Sequence[Row]) -> None:
         """Keep the reference's root mean square error at each site, over the prompts.
@@ -246,7 +264,7 @@ class CellComparer:
     def judged(self, row: Row) -> Row:
         """Add the error ratio, the bound and the verdict to a row of distances."""
         dtype = self.cell.dtype
-        typical = self._typical[row["site"]]
+        typical = self._typical.get(row["site"], 0.0)
         least = max(row["reference_error"], typical, bounds.error_floor(dtype))
         ratio = row["port_error"] / least
         bound = bounds.bound_for(dtype)
@@ -302,13 +320,22 @@ class CellComparer:
         return tightest_relation(actual, expected, counts, within=within)
 
     def _distance(
-        self, prompt: Prompt, site: str, actual: Tensor, expected: Tensor, oracle: Tensor
+        self,
+        prompt: Prompt,
+        site: str,
+        actual: Tensor,
+        expected: Tensor,
+        oracle: Tensor,
+        *,
+        untouched: Tensor | None,
     ) -> Row:
         dtype = self.cell.dtype
         relation = self.relations[site]
 
         def between(left: Tensor, right: Tensor, sense: Relation) -> Comparison:
             left, right, counts = entries(left, right, prompt, site, dtype=dtype)
+            if untouched is not None:
+                counts = counts & _along(untouched, site, counts)
             return compare(left, right, relation=sense, counts=counts)
 
         against = between(actual, expected, relation)
@@ -319,9 +346,11 @@ class CellComparer:
             plain = relation.for_the_reference()
             key = (prompt.prompt_id, site, plain.kind)
             errors = self.reference.errors  # the same for every mode that has this relation
-            if key not in errors:
+            if key not in errors or untouched is not None:
                 errors[key] = between(expected, oracle, plain).rel_l2
             reference_error = errors[key]
+            if untouched is not None:
+                del errors[key]  # another mode's flips leave out other positions
         return {
             "prompt_id": prompt.prompt_id,
             "site": site,
@@ -352,16 +381,22 @@ def entries(
         real = torch.ones_like(real)
     if shape[0] == 1:  # one row stands for all, as GPT-2's positions do
         real = real.all(0, keepdim=True)
+    counts = _along(real, site, actual)
     if not is_attention_matrix(site):
-        counts = real.view(*real.shape, *(1,) * (len(shape) - 2)).expand(shape)
         return actual, expected, counts
-    counts = real[:, None, :, None].expand(shape)
     if site.endswith("attn_scores"):
         floor = bounds.masked_below(dtype)
         actual = actual.masked_fill(actual <= floor, -math.inf)
         expected = expected.masked_fill(expected <= floor, -math.inf)
         counts = counts & ~(actual.isneginf() & expected.isneginf())
     return actual, expected, counts
+
+
+def _along(positions: Tensor, site: str, like: Tensor) -> Tensor:
+    """Spread [batch, pos] over a site's layout; in a matrix of attention, over its queries."""
+    if is_attention_matrix(site):
+        return positions[:, None, :, None].expand(like.shape)
+    return positions.view(*positions.shape, *(1,) * (like.ndim - 2)).expand(like.shape)
 
 
 def fails_at(deltas: Sequence[Row], prompt: Prompt, site: str) -> bool:

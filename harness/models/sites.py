@@ -3,7 +3,8 @@
 A site is spelled as TransformerLens' users know it, without `hook_`: `embed`,
 `blocks.3.resid_post`, `blocks.3.attn.q`, `ln_final.out`, `logits`. Layouts (TransformerLens'):
 `[batch, pos, d_model]` on the residual stream, `[batch, pos, head, d_head]` for q, k, v, rot_q,
-rot_k and z, `[batch, head, query, key]` for attn_scores and pattern.
+rot_k and z, `[batch, head, query, key]` for attn_scores and pattern, `[batch, pos, expert]` for
+`mlp.router`, the logits by which a mixture chooses its experts.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ _WITHIN_BLOCK: Final = (
     "cross_attn_out",
     "resid_mid_cross",
     "ln3.out",
+    "mlp.router",
     "mlp.pre",
     "mlp.pre_linear",
     "mlp.post",

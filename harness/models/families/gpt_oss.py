@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from harness.models.families.common import GROUPED_QUERIES, LENGTH, LLAMA_SIZES, WINDOW
-from harness.models.families.decoder import llama_like
+from harness.models.families.decoder import MLP, llama_like
+from harness.models.family import Tap
 
 _ORIGINAL_LENGTH = LENGTH // 4
 
@@ -43,6 +44,6 @@ FAMILY = llama_like(
         # Published is 7; this lies near the synthetic activations, so that it bites.
         "swiglu_limit": {"swiglu_limit": 1.0},
     },
-    mlp={},
+    mlp={"mlp.router": Tap(module=f"{MLP}.router")},
     scores_shifted=True,
 )

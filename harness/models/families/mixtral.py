@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from harness.models.families.common import GROUPED_QUERIES, IMPLIED_HEAD_SIZES, WINDOW
-from harness.models.families.decoder import llama_like
+from harness.models.families.decoder import MLP, llama_like
+from harness.models.family import Tap
 
 FAMILY = llama_like(
     "mixtral",
@@ -26,5 +27,5 @@ FAMILY = llama_like(
         "tie_word_embeddings": False,
     },
     variants={"window": {"sliding_window": WINDOW}},
-    mlp={},
+    mlp={"mlp.router": Tap(module=f"{MLP}.gate")},
 )

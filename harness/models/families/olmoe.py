@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from harness.models.families.common import IMPLIED_HEAD_SIZES
-from harness.models.families.decoder import llama_like
+from harness.models.families.decoder import MLP, llama_like
+from harness.models.family import Tap
 
 FAMILY = llama_like(
     "olmoe",
@@ -30,5 +31,5 @@ FAMILY = llama_like(
         # Within one standard deviation of the synthetic values, which are normed first.
         "clip_qkv": {"clip_qkv": 0.75},
     },
-    mlp={},
+    mlp={"mlp.router": Tap(module=f"{MLP}.gate")},
 )

@@ -18,7 +18,7 @@ from harness.models.ports.huggingface import (
     load_model,
     model_inputs,
 )
-from harness.models.sites import LOGITS
+from harness.models.sites import LOGITS, within_block
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -51,6 +51,7 @@ _HOOKS: Final = {
     "attn.rot_k": "attn.hook_rot_k",
     "attn.attn_scores": "attn.hook_attn_scores",
     "attn.pattern": "attn.hook_pattern",
+    "mlp.router": "mlp.gate.hook_out",
     "mlp.pre": "mlp.hook_pre",
     "mlp.pre_linear": "mlp.hook_pre_linear",
     "mlp.post": "mlp.hook_post",
@@ -138,12 +139,21 @@ class BridgeRunner:
         self._hooks = {
             site: hook for site in owners if (hook := _hook_name(bridge, site)) is not None
         }
+        # Where the bridge has no hook for a router (gpt_oss), its module is read: without it a
+        # token sent to another expert by rounding would be taken for a fault.
+        inner = {path: module for path, module in self._foreign()}
+        self._routers = {
+            site: inner[module]
+            for site, (module, _) in owners.items()
+            if within_block(site) == "mlp.router" and site not in self._hooks and module in inner
+        }
         self._ran: set[str] = set()
 
     @property
     def sites(self) -> tuple[str, ...]:
         """Name the sites it can give, in the order of the forward pass."""
-        return tuple(site for site in self._owners if site in self._hooks or site == LOGITS)
+        given = {*self._hooks, *self._routers, LOGITS}
+        return tuple(site for site in self._owners if site in given)
 
     def run(self, prompt: Prompt, sites: Sequence[str]) -> dict[str, Tensor]:
         """Run once with the bridge's own hooks and give the tensors at the sites."""
@@ -158,8 +168,8 @@ class BridgeRunner:
         inputs = model_inputs(self.family, self.bridge.original_model.config, prompt, self._device)
         # The bridge works positions out from the mask itself, which is under test here.
         inputs.pop("position_ids", None)
-        hooks = [(self._hooks[site], keeper(site)) for site in sites if site != LOGITS]
-        with torch.no_grad(), self._watched(), _quiet():
+        hooks = [(self._hooks[site], keeper(site)) for site in sites if site in self._hooks]
+        with torch.no_grad(), self._watched(), self._routed(sites, taken), _quiet():
             logits = self.bridge.run_with_hooks(
                 inputs.pop("input_ids"), return_type="logits", fwd_hooks=hooks, **inputs
             )
@@ -179,14 +189,30 @@ class BridgeRunner:
     def _device(self) -> torch.device:
         return next(iter(self.bridge.original_model.parameters())).device
 
+    def _foreign(self) -> Iterator[tuple[str, Any]]:
+        """Give the modules that are not the bridge's own, by their path in the reference."""
+        for name, module in self.bridge.original_model.named_modules():
+            if not type(module).__module__.startswith("transformer_lens."):
+                yield ".".join(part for part in name.split(".") if part != "_original_component"), module
+
+    @contextlib.contextmanager
+    def _routed(self, sites: Sequence[str], taken: dict[str, Tensor]) -> Iterator[None]:
+        """Read the logits of routers for which the bridge has no hook."""
+        with contextlib.ExitStack() as stack:
+            for site in sites:
+                if site in self._routers:
+
+                    def keep(_: object, __: object, output: Any, site: str = site) -> None:
+                        taken[site] = output[0].detach().clone()
+
+                    stack.callback(self._routers[site].register_forward_hook(keep).remove)
+            yield
+
     @contextlib.contextmanager
     def _watched(self) -> Iterator[None]:
         """Note which modules that are not the bridge's own run their forward."""
         handles = []
-        for name, module in self.bridge.original_model.named_modules():
-            if type(module).__module__.startswith("transformer_lens."):
-                continue
-            path = ".".join(part for part in name.split(".") if part != "_original_component")
+        for path, module in self._foreign():
 
             def note(*_: object, path: str = path) -> None:
                 self._ran.add(path)
