@@ -12,7 +12,7 @@ from harness.case import EXACT, Cell
 from harness.measure.capture import capture
 from harness.measure.exact import true_float64
 from harness.measure.relations import layer_site
-from harness.models.checkpoints import Checkpoint, checkpoint_of
+from harness.models.checkpoints import checkpoint_of
 from harness.models.ports import load_reference
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class Reference:
 
     def __init__(self, cell: Cell, *, exact: Reference | None) -> None:
         """Load the reference; share the exact one's oracle if no weight was rounded."""
-        self.checkpoint: Checkpoint = checkpoint_of(cell.case)
+        self.checkpoint = checkpoint_of(cell.case)
         self.dtype = cell.dtype
         with numerics_of(cell.dtype):
             self.runner: TransformersRunner = load_reference(cell, self.checkpoint)

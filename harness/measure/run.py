@@ -24,11 +24,12 @@ from harness.models.ports import load_port
 from harness.models.sites import LOGITS, is_attention_matrix, layer_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from torch import Tensor
 
     from harness.case import Cell, Limitation, Prompt
+    from harness.models.checkpoints import Checkpoint
     from harness.models.ports import Runner
 
 Row = dict[str, Any]
@@ -63,15 +64,22 @@ class CellResult:
 
 
 def measure_cell(
-    cell: Cell, *, run_id: str, references: References, plan: Plan | None = None
+    cell: Cell,
+    *,
+    run_id: str,
+    references: References,
+    plan: Plan,
+    load: Callable[[Cell, Checkpoint], Runner] = load_port,
 ) -> CellResult:
-    """Measure one cell. Whatever goes wrong becomes its verdict, never an exception."""
+    """Measure one cell. Whatever goes wrong becomes its verdict, never an exception.
+
+    `load` gives the port; a test of the harness's own teeth gives one with a fault planted.
+    """
     started = time.monotonic()
-    asked = plan or Plan()
     outcome = Outcome()
     try:
         _check_device(cell)
-        _measure(cell, references, asked, outcome)
+        _measure(cell, references, plan, outcome, load)
         verdict, reason = _judged(cell, outcome)
     except Unavailable as reason_found:
         verdict, reason = "unavailable", str(reason_found)
@@ -132,11 +140,17 @@ class Outcome:
         }
 
 
-def _measure(cell: Cell, references: References, plan: Plan, outcome: Outcome) -> None:
+def _measure(
+    cell: Cell,
+    references: References,
+    plan: Plan,
+    outcome: Outcome,
+    load: Callable[[Cell, Checkpoint], Runner],
+) -> None:
     reference = references.of(cell)
     outcome.digest = reference.checkpoint.digest
     with numerics_of(cell.dtype):
-        port = load_port(cell, reference.checkpoint)
+        port = load(cell, reference.checkpoint)
     comparer = CellComparer(cell, reference=reference, port=port)
     outcome.compared, outcome.missing = comparer.compared, comparer.missing
     vocabulary = Vocabulary.of(reference.checkpoint.config, padding=True)
