@@ -9,7 +9,7 @@ Everything is imported when it is first asked for: reading a run loads no model 
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from harness.case import Case, Cell, Limitation, Prompt
@@ -38,8 +38,9 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     if name not in _WHERE:
         message = f"module 'harness' has no attribute {name!r}; it has {', '.join(__all__)}"
         raise AttributeError(message)
-    return getattr(import_module(_WHERE[name]), name)
+    found: object = getattr(import_module(_WHERE[name]), name)
+    return found

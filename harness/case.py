@@ -85,14 +85,14 @@ class Limitation:
     `outcome` is one of
 
     - `differs`: first at a site of `sites`; what comes after it may differ too;
-    - `local`: at `sites` and nowhere else, as where a hook gives another tensor than its name says;
+    - `local`: at `sites` and nowhere else, as where a hook gives another tensor than it names;
     - `silent`: the port has hooks for `sites` that never fire; the other sites are compared;
     - `raises`: with `words` in the error.
 
     Sites may leave their layer out: `attn.rot_q`. An axis takes patterns (`bridge*`); an empty
-    tuple covers the whole axis. `until` is a requirement such as `transformer-lens>4.3.0`: once it is
-    installed the limitation is over and the cell is judged without it. A limitation that is not
-    over and no longer true makes its cell `stale`.
+    tuple covers the whole axis. `until` is a requirement such as `transformer-lens>4.3.0`: once
+    it is installed the limitation is over and the cell is judged without it. A limitation that
+    is not over and no longer true makes its cell `stale`.
     """
 
     outcome: Literal["differs", "local", "silent", "raises"]

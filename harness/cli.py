@@ -15,7 +15,9 @@ from rich.console import Console
 
 from harness.errors import HarnessError, RunFolderError, UsageError
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__, pretty_exceptions_enable=False)
+app = typer.Typer(
+    add_completion=False, no_args_is_help=True, help=__doc__, pretty_exceptions_enable=False
+)
 
 _RUNS: Final = Path("reports/runs")
 _PYTEST_FAILED: Final = 1

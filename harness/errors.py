@@ -1,13 +1,13 @@
 """What can go wrong, as a tree. "Could not ask" raises from here; "the port differs" is a result.
 
-    HarnessError                 every sentence ends with what to do next
-    ├── UsageError               exit code 2: the question was not well put
-    │   ├── SelectionError       an unknown family, mode, dtype, device; an empty selection
-    │   └── RunFolderError       a folder that is not a run, or a part that cannot be read
-    ├── CheckpointError          a checkpoint that is corrupt, or lacks or has too many tensors
-    ├── CaptureError             sites asked for and sites got are not the same
-    └── Unavailable              the cell cannot be measured here, for a reason outside the harness
-        └── Refused              the port says itself that it does not do this model or mode
+HarnessError                 every sentence ends with what to do next
+├── UsageError               exit code 2: the question was not well put
+│   ├── SelectionError       an unknown family, mode, dtype, device; an empty selection
+│   └── RunFolderError       a folder that is not a run, or a part that cannot be read
+├── CheckpointError          a checkpoint that is corrupt, or lacks or has too many tensors
+├── CaptureError             sites asked for and sites got are not the same
+└── Unavailable              the cell cannot be measured here, for a reason outside the harness
+    └── Refused              the port says itself that it does not do this model or mode
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ A test that asks for `cell` and stands under `@pytest.mark.harness(*cases)` runs
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from harness.case import Cell
     from harness.measure.references import References
-    from harness.measure.run import CellResult, Plan
+    from harness.measure.run import CellResult
 
 
 @dataclass(slots=True, kw_only=True)
@@ -98,13 +98,13 @@ def _session(config: pytest.Config) -> Session:
     elif told:
         run = Path(told)
     else:
-        now = datetime.datetime.now(datetime.timezone.utc)
+        now = dt.datetime.now(dt.timezone.utc)
         name = config.getoption("run") or f"{now:%Y%m%dT%H%M%S}-{os.getpid()}"
         run = (config.invocation_params.dir / config.getoption("out") / name).resolve()
     seed = config.getoption("prompt_seed")
     plan = {
         "drawn": config.getoption("prompts"),
-        "seed": datetime.date.today().toordinal() if seed == "today" else int(seed),
+        "seed": dt.datetime.now(dt.timezone.utc).toordinal() if seed == "today" else int(seed),
         "shrink_seconds": config.getoption("shrink_seconds"),
     }
     return Session(run=run, selection=selection, plan=plan, done=done)
@@ -126,10 +126,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         raise pytest.UsageError(message)
     metafunc.parametrize(
         "cell",
-        [
-            pytest.param(cell, id=cell.id)
-            for cell in cells
-        ],
+        [pytest.param(cell, id=cell.id) for cell in cells],
     )
 
 
@@ -191,9 +188,7 @@ def _measured(cell: Cell, session: Session) -> CellResult:
         session.references = References()
         open_run(session.run, selection=session.selection.words(), plan=session.plan)
     plan = Plan(**session.plan)
-    result = measure_cell(
-        cell, run_id=session.run.name, references=session.references, plan=plan
-    )
+    result = measure_cell(cell, run_id=session.run.name, references=session.references, plan=plan)
     write_result(session.run, result)
     return result
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import importlib.metadata
 import os
 import platform
@@ -11,6 +11,8 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any, Final
+
+import torch
 
 PACKAGES: Final = (
     "model-port-harness",
@@ -29,8 +31,6 @@ PACKAGES: Final = (
 
 def gather() -> dict[str, Any]:
     """Give the environment of this process as plain JSON values; reads, changes nothing."""
-    import torch
-
     return {
         "packages": {name: _version(name) for name in PACKAGES},
         "python": platform.python_version(),
@@ -45,7 +45,7 @@ def gather() -> dict[str, Any]:
         },
         "commit": _commit(),
         "argv": sys.argv[1:],
-        "started": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "started": dt.datetime.now(dt.timezone.utc).isoformat(timespec="seconds"),
     }
 
 

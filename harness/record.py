@@ -92,7 +92,9 @@ COLUMNS: Final[dict[str, tuple[Column, ...]]] = {
         _column("layer", _WHOLE, "layer of the site", "the site is outside the blocks"),
         _column("tensor_shape", _LABEL, "shape of the port's tensor, e.g. 2x11x20"),
         _column("relation", _LABEL, "sense in which the two must agree here"),
-        _column("passed_through", pa.bool_(), "the reference's own code computed the port's tensor"),
+        _column(
+            "passed_through", pa.bool_(), "the reference's own code computed the port's tensor"
+        ),
         _column("max_abs", _REAL, "largest |port - reference| once the relation is taken out"),
         _column("mean_abs", _REAL, "mean |port - reference|, likewise"),
         _column("rms", _REAL, "root mean square of port - reference, likewise"),
@@ -246,4 +248,5 @@ def _read(path: str | Path, kind: Kind) -> pd.DataFrame:
             message = f"{part} cannot be read ({error}); delete it and --resume the run"
             raise RunFolderError(message) from error
     table = pa.concat_tables(tables).unify_dictionaries()
-    return table.to_pandas()
+    frame: pd.DataFrame = table.to_pandas()
+    return frame

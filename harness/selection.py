@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from harness.case import DEFAULT_DTYPES, DEVICES, DTYPES, LOADING_MODES, Case, Cell
 from harness.errors import SelectionError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 AXES: Final = ("family", "variant", "mode", "dtype", "device", "checkpoint")
 
@@ -38,7 +40,9 @@ class Selection:
 
     def words(self) -> str:
         """Print as the command line would be: `--family gpt2 --dtype exact`."""
-        asked = [f"--{axis} {','.join(getattr(self, axis))}" for axis in AXES if getattr(self, axis)]
+        asked = [
+            f"--{axis} {','.join(getattr(self, axis))}" for axis in AXES if getattr(self, axis)
+        ]
         return " ".join(asked) or "everything"
 
 
@@ -47,9 +51,7 @@ def values_of(words: Iterable[str]) -> tuple[str, ...]:
     return tuple(value for word in words for value in word.split(",") if value)
 
 
-def check_names(
-    selection: Selection, *, families: Iterable[str], variants: Iterable[str]
-) -> None:
+def check_names(selection: Selection, *, families: Iterable[str], variants: Iterable[str]) -> None:
     """Refuse every name that is not in the matrix.
 
     Raises:

@@ -1,1 +1,1 @@
-"""Tensors become numbers: prompts, exact mode, capture, relations, comparison, the run of a cell."""
+"""Tensors become numbers: prompts, exact mode, capture, relations, comparison, a cell's run."""

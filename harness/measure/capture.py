@@ -38,5 +38,5 @@ def _by_row(tensor: Tensor, prompt: Prompt) -> Tensor:
     """Give [batch, pos, …] where a model has flattened tokens into one axis, as OPT does."""
     n_rows, length = len(prompt.tokens), len(prompt.tokens[0])
     if tensor.ndim == 2 and tensor.shape[0] == n_rows * length:  # noqa: PLR2004 - [token, d]
-        return tensor.unflatten(0, (n_rows, length))
+        return tensor.reshape(n_rows, length, -1)
     return tensor

@@ -110,9 +110,7 @@ def compare(
     )
 
 
-def kl_nats(
-    actual: Float[Tensor, "token vocab"], expected: Float[Tensor, "token vocab"]
-) -> float:
+def kl_nats(actual: Float[Tensor, "token vocab"], expected: Float[Tensor, "token vocab"]) -> float:
     """Give KL(expected ‖ actual) of logits, in nats, mean per token (not per vocabulary entry)."""
     want = expected.double().log_softmax(-1)
     got = actual.double().log_softmax(-1)

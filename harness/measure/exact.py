@@ -20,7 +20,7 @@ _LOW: Final = frozenset({torch.float32, torch.float16, torch.bfloat16})
 
 # These read bytes as the dtype they are given: another dtype would be another number.
 # transformers 4 loads safetensors through them.
-_REINTERPRETING: Final = frozenset({torch.frombuffer, torch.asarray})
+_REINTERPRETING: Final[tuple[object, ...]] = (torch.frombuffer, torch.asarray)
 
 _CASTS: Final = frozenset({torch.Tensor.float, torch.Tensor.half, torch.Tensor.bfloat16})
 
@@ -31,10 +31,10 @@ class _PromoteToFloat64(TorchFunctionMode):
     def __torch_function__(
         self,
         func: Callable[..., Any],
-        types: object,  # noqa: ARG002 - the signature is torch's
+        types: object,
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
-    ) -> Any:
+    ) -> object:
         kwargs = kwargs or {}
         if func in _REINTERPRETING or (func is torch.Tensor.view and _names_a_dtype(args, kwargs)):
             return func(*args, **kwargs)
@@ -42,9 +42,7 @@ class _PromoteToFloat64(TorchFunctionMode):
             return args[0].double()
         return func(
             *(torch.float64 if _is_low(value) else value for value in args),
-            **{
-                name: torch.float64 if _is_low(value) else value for name, value in kwargs.items()
-            },
+            **{name: torch.float64 if _is_low(value) else value for name, value in kwargs.items()},
         )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import random
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -187,12 +189,12 @@ def smallest_failing(
             phases=[Phase.generate, Phase.shrink],
             suppress_health_check=list(HealthCheck),
         )
-        try:
+        # Where it finds nothing smaller in the time, the best so far stands.
+        with contextlib.suppress(NoSuchExample, Unsatisfiable):
+            generator = random.Random(seed)
             hypothesis.find(
-                token_batches(narrowed), still_fails, settings=settings, random=_random(seed)
+                token_batches(narrowed), still_fails, settings=settings, random=generator
             )
-        except (NoSuchExample, Unsatisfiable):
-            pass  # nothing smaller was found in the time: the best so far stands
         best = Prompt.unpadded(best.tokens, origin="shrunk")
     return best
 
@@ -215,9 +217,3 @@ def _cut(known: Prompt, still_fails: Callable[[Prompt], bool]) -> None:
 def _size(prompt: Prompt) -> tuple[int, int, int]:
     lengths = len(prompt.tokens[0])
     return (len(prompt.tokens) * lengths, lengths, sum(map(sum, prompt.tokens)))
-
-
-def _random(seed: int) -> Any:
-    import random  # noqa: PLC0415 - hypothesis wants its own generator object
-
-    return random.Random(seed)

@@ -1,4 +1,4 @@
-"""Reference and oracle: loaded once per checkpoint, run once per dtype and prompt, shared by modes."""
+"""Reference and oracle: loaded once per checkpoint, run once per prompt, shared by all modes."""
 
 from __future__ import annotations
 

@@ -81,7 +81,7 @@ def _centred(values: Tensor, used: Tensor) -> Tensor:
     return torch.where(used, values - mean, 0.0)
 
 
-def relation_for(
+def relation_for(  # noqa: PLR0911 - one return per relation
     site: str,
     *,
     processing: Processing,
@@ -163,4 +163,4 @@ def _fitted(left: Tensor, right: Tensor) -> Tensor:
 def layer_site(site: str, inside: str) -> str:
     """Give another site of the same layer, e.g. (`blocks.3.attn.z`, `ln1.out`)."""
     layer = layer_of(site)
-    return inside if layer is None else f"{site.split('.')[0]}.{layer}.{inside}"
+    return inside if layer is None else f"{site.split('.', maxsplit=1)[0]}.{layer}.{inside}"

@@ -12,6 +12,7 @@ from harness.measure.run import CellResult, Plan, measure_cell
 from harness.record import read_cells, read_deltas, read_prompts
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     import pandas as pd
@@ -40,10 +41,10 @@ def replay_cell(run: Path, cell_id: str) -> Replay:
         raise RunFolderError(message)
     row = stored.iloc[0]
     cell = Cell(
-        case=Case(family=row.family, variant=row.variant, checkpoint=row.checkpoint),
-        loading_mode=row.loading_mode,
-        dtype=row.dtype,
-        device=row.device,
+        case=Case(family=row["family"], variant=row["variant"], checkpoint=row["checkpoint"]),
+        loading_mode=row["loading_mode"],
+        dtype=str(row["dtype"]),
+        device=row["device"],
     )
     prompts = read_prompts(run)
     asked = tuple(map(_prompt, prompts[prompts.cell_id == cell_id].to_dict("records")))
@@ -79,7 +80,7 @@ def _compared(
     return Replay(result=result, same=same_place, words=words)
 
 
-def _prompt(row: dict[str, Any]) -> Prompt:
+def _prompt(row: Mapping[Any, Any]) -> Prompt:
     return Prompt(
         tokens=tuple(tuple(map(int, tokens)) for tokens in row["tokens"]),
         attention_mask=tuple(tuple(map(int, mask)) for mask in row["attention_mask"]),

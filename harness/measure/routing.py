@@ -7,7 +7,6 @@ untouched, by causality, and stay judged.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -16,12 +15,16 @@ import torch
 from harness.models.sites import LOGITS, layer_of, within_block
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from jaxtyping import Bool, Int
     from torch import Tensor
 
 ROUTER: Final = "mlp.router"
 _CHOOSING_FIELDS: Final = ("num_experts_per_tok", "experts_per_token", "moe_top_k")
-_BEHIND_ROUTER: Final = frozenset({"mlp.pre", "mlp.pre_linear", "mlp.post", "mlp_out", "resid_post"})
+_BEHIND_ROUTER: Final = frozenset(
+    {"mlp.pre", "mlp.pre_linear", "mlp.post", "mlp_out", "resid_post"}
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +39,7 @@ class Flips:
         """Say which positions no flip has touched at the site; None where it touches none."""
         layer = layer_of(site)
         if layer is None:
-            behind = site == LOGITS or site == "ln_final.out"
+            behind = site in (LOGITS, "ln_final.out")
             reached = [*self.first] if behind else []
         else:
             inside = within_block(site) in _BEHIND_ROUTER

@@ -1,4 +1,4 @@
-"""What a family's record holds: its configurations and where each site lives in Hugging Face's tree."""
+"""What a family's record holds: its configurations, and where Hugging Face has each site."""
 
 from __future__ import annotations
 

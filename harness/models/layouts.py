@@ -31,14 +31,20 @@ def n_kv_heads(config: PretrainedConfig) -> int:
     return int(next(filter(None, named), n_heads(config)))
 
 
+def _split(tensor: Tensor, *sizes: int) -> Tensor:
+    """Split the last axis into axes of these sizes."""
+    split: Tensor = tensor.unflatten(-1, sizes)
+    return split
+
+
 def heads(tensor: Tensor, config: PretrainedConfig) -> Tensor:
     """View [batch, pos, head * d_head] as [batch, pos, head, d_head], query heads."""
-    return tensor.unflatten(-1, (n_heads(config), -1))
+    return _split(tensor, n_heads(config), -1)
 
 
 def kv_heads(tensor: Tensor, config: PretrainedConfig) -> Tensor:
     """View [batch, pos, kv_head * d_head] as [batch, pos, kv_head, d_head]."""
-    return tensor.unflatten(-1, (n_kv_heads(config), -1))
+    return _split(tensor, n_kv_heads(config), -1)
 
 
 def third(index: int) -> View:
@@ -54,7 +60,7 @@ def interleaved(index: int) -> View:
     """View q, k or v of a projection fused per head, [head, (q|k|v), d_head] (BLOOM, NeoX)."""
 
     def view(tensor: Tensor, config: PretrainedConfig) -> Tensor:
-        return tensor.unflatten(-1, (n_heads(config), 3, -1))[..., index, :]
+        return _split(tensor, n_heads(config), 3, -1)[..., index, :]
 
     return view
 
@@ -77,7 +83,7 @@ def by_group(index: int) -> View:
 
     def view(tensor: Tensor, config: PretrainedConfig) -> Tensor:
         keys = n_kv_heads(config)
-        split = tensor.unflatten(-1, (keys, n_heads(config) // keys + 2, -1))
+        split = _split(tensor, keys, n_heads(config) // keys + 2, -1)
         return split[..., part, :].flatten(-3, -2)
 
     return view
@@ -87,7 +93,8 @@ def scaled(attribute: str) -> View:
     """View what enters the residual stream: the output times a number in the config (Granite)."""
 
     def view(tensor: Tensor, config: PretrainedConfig) -> Tensor:
-        return tensor * getattr(config, attribute)
+        factor = float(getattr(config, attribute))
+        return tensor * factor
 
     return view
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
@@ -14,7 +14,8 @@ from harness.case import LOADING_MODES
 from harness.record import RED, VERDICTS, read_cells, read_deltas, read_prompts
 
 if TYPE_CHECKING:
-    import pandas as pd
+    from pathlib import Path
+
 
 Row = Mapping[str, Any]
 
@@ -54,8 +55,10 @@ def failure_message(cell: Row, deltas: Sequence[Row], prompts: Sequence[Row]) ->
             f"  found:   {_found(first)}",
             f"  allowed: {first['bound']:g} (harness/measure/bounds.py says where it comes from)",
             f"  sense:   compared as {first['relation']}; {cell['tightest_relation']}",
-            f"  first:   the first of {len(sites)} failing sites in forward order, "
-            f"of {cell['sites_compared']} compared; all earlier ones agree",
+            (
+                f"  first:   the first of {len(sites)} failing sites in forward order, "
+                f"of {cell['sites_compared']} compared; all earlier ones agree"
+            ),
             f"  prompt:  {_tokens(prompt)}",
             f"  reason:  {cell['reason']}",
             again,
@@ -101,8 +104,9 @@ def print_run(run: Path, *, write: Callable[[str], Any], messages: bool = False)
     for reason, group in cells[cells.verdict == "unavailable"].groupby("reason"):
         write(f"NOT MEASURED, {len(group)} cells: {reason} [{_names(group)}]")
     for _, cell in cells[cells.verdict.isin(RED)].iterrows():
-        where = f" at {cell.first_site}" if cell.first_site else ""
-        reason = "" if cell.first_site else f": {str(cell.reason).splitlines()[0][:200]}"
+        known_where = isinstance(cell.first_site, str)
+        where = f" at {cell.first_site}" if known_where else ""
+        reason = "" if known_where else f": {str(cell.reason).splitlines()[0][:200]}"
         write(f"{str(cell.verdict).upper()} {cell.cell_id}{where}{reason}")
     write(f"rows: {run}")
 
@@ -111,8 +115,8 @@ def message_of(cell: pd.Series, deltas: pd.DataFrame, prompts: pd.DataFrame) -> 
     """Give the failure message of a stored cell."""
     own = deltas[deltas.cell_id == cell.cell_id].to_dict("records")
     asked = prompts[prompts.cell_id == cell.cell_id].to_dict("records")
-    plain = {name: (None if value != value else value) for name, value in cell.items()}  # noqa: PLR0124 - NaN
-    return failure_message(plain, own, asked)
+    plain = {str(name): value for name, value in cell.items() if not pd.isna(value)}
+    return failure_message({"first_site": None, **plain}, own, asked)
 
 
 def _counts(cells: pd.DataFrame) -> str:
@@ -190,7 +194,7 @@ def logits_table(deltas: pd.DataFrame) -> Table:
     for key, rows in logits.groupby(keys, observed=True, sort=False):
         family, variant, checkpoint, mode, dtype, relation = map(str, key)
         case = f"{family}-{variant}" if checkpoint == "synthetic" else f"{family}@{checkpoint}"
-        largest = rows.mean_delta.loc[rows.mean_delta.abs().idxmax()]
+        largest = max(rows.mean_delta, key=abs)
         table.add_row(
             case,
             mode,

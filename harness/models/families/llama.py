@@ -22,7 +22,12 @@ FAMILY = llama_like(
         "tie_word_embeddings": False,
     },
     variants={
-        "gqa": {"num_attention_heads": 6, "num_key_value_heads": 2, "head_dim": 8, "hidden_size": 48},
+        "gqa": {
+            "num_attention_heads": 6,
+            "num_key_value_heads": 2,
+            "head_dim": 8,
+            "hidden_size": 48,
+        },
         "llama3_rope": {
             "rope_scaling": {
                 "rope_type": "llama3",

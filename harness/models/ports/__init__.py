@@ -38,8 +38,9 @@ def load_port(cell: Cell, checkpoint: Checkpoint) -> Runner:
         Refused: the port says itself that it does not support the model or the mode.
         CheckpointError: the weights do not fit the config.
     """
-    load = {"bridge": bridge.load, "transformers": huggingface.load_sdpa}[cell.mode.port]
-    return load(cell, checkpoint)
+    if cell.mode.port == "bridge":
+        return bridge.load(cell, checkpoint)
+    return huggingface.load_sdpa(cell, checkpoint)
 
 
 def load_reference(cell: Cell, checkpoint: Checkpoint) -> huggingface.TransformersRunner:

@@ -98,9 +98,7 @@ def load(cell: Cell, checkpoint: Checkpoint) -> BridgeRunner:
     from transformer_lens.model_bridge import TransformerBridge  # noqa: PLC0415 - takes seconds
 
     family = FAMILIES[cell.case.family]
-    model = load_model(
-        family, checkpoint, dtype=cell.dtype, device=cell.device, attention="eager"
-    )
+    model = load_model(family, checkpoint, dtype=cell.dtype, device=cell.device, attention="eager")
     template = TransformersRunner(
         family, model, norms=family.folded_norms(cell.case.variant), traces_attention=True
     )
@@ -116,9 +114,7 @@ def load(cell: Cell, checkpoint: Checkpoint) -> BridgeRunner:
             device=cell.device,
         )
         if cell.mode.compatibility:
-            bridge.enable_compatibility_mode(
-                disable_warnings=True, **cell.mode.processing.flags()
-            )
+            bridge.enable_compatibility_mode(disable_warnings=True, **cell.mode.processing.flags())
     return BridgeRunner(bridge, template=template, owners=owners)
 
 
@@ -141,7 +137,7 @@ class BridgeRunner:
         }
         # Where the bridge has no hook for a router (gpt_oss), its module is read: without it a
         # token sent to another expert by rounding would be taken for a fault.
-        inner = {path: module for path, module in self._foreign()}
+        inner = dict(self._foreign())
         self._routers = {
             site: inner[module]
             for site, (module, _) in owners.items()
@@ -187,13 +183,17 @@ class BridgeRunner:
 
     @property
     def _device(self) -> torch.device:
-        return next(iter(self.bridge.original_model.parameters())).device
+        parameter: Tensor = next(iter(self.bridge.original_model.parameters()))
+        return parameter.device
 
     def _foreign(self) -> Iterator[tuple[str, Any]]:
         """Give the modules that are not the bridge's own, by their path in the reference."""
         for name, module in self.bridge.original_model.named_modules():
             if not type(module).__module__.startswith("transformer_lens."):
-                yield ".".join(part for part in name.split(".") if part != "_original_component"), module
+                yield (
+                    ".".join(part for part in name.split(".") if part != "_original_component"),
+                    module,
+                )
 
     @contextlib.contextmanager
     def _routed(self, sites: Sequence[str], taken: dict[str, Tensor]) -> Iterator[None]:

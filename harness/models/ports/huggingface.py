@@ -289,4 +289,3 @@ def _tap_at(tap: Tap, layer: int) -> Tap:
 
 def _parent(path: str) -> str:
     return path.rpartition(".")[0]
-
