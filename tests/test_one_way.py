@@ -9,9 +9,9 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "harness"
 
 BASE = {"errors", "case"}
-JUDGING = BASE | {"record"}
-MEASURING = JUDGING | {"provenance", "models"}
-BELOW = MEASURING | {"measure", "judge", "report", "versions"}
+READING = BASE | {"record"}
+MEASURING = READING | {"provenance", "models"}
+BELOW = MEASURING | {"measure", "report", "selection", "scheduling"}
 
 # Each room, and the rooms that it may import besides itself.
 ROOMS = {
@@ -21,9 +21,9 @@ ROOMS = {
     "provenance": BASE,
     "models": BASE | {"record", "provenance"},
     "measure": MEASURING,
-    "judge": JUDGING,
-    "report": JUDGING | {"judge"},
-    "versions": JUDGING | {"judge"},
+    "report": READING,
+    "selection": BASE,
+    "scheduling": BASE,
     "plugin": BELOW,
     "cli": BELOW,
     "__init__": BELOW | {"plugin", "cli"},  # the facade: anything, but only lazily
@@ -113,8 +113,8 @@ def test_every_row_of_the_table_has_its_room() -> None:
     assert set(ROOMS) - present == set(), "a row without a room is stale"
 
 
-@pytest.mark.parametrize("room", ["errors", "case", "record", "judge", "report", "versions"])
-def test_judging_reaches_no_room_that_knows_tensors(room: str) -> None:
+@pytest.mark.parametrize("room", ["errors", "case", "record", "report", "selection"])
+def test_reading_reaches_no_room_that_knows_tensors(room: str) -> None:
     assert ROOMS[room] & set().union(*LIBRARIES.values()) == set()
 
 
@@ -135,10 +135,10 @@ def test_a_package_without_files_is_an_error(tmp_path: Path) -> None:
         ("case.py", "import harness.record", 2, "harness.record"),
         ("errors.py", "from harness import case", 2, "harness.case"),
         ("record.py", "from harness import Case", 2, "harness.Case"),
-        ("measure/run.py", "from harness.judge import gate", 2, "harness.judge.gate"),
-        ("judge/gate.py", "import torch.nn", 2, "torch.nn"),
-        ("judge/gate.py", "def f():\n    from ..measure import run", 3, "harness.measure.run"),
-        ("judge/gate.py", 'import_module("harness.models")', 2, "harness.models"),
+        ("measure/run.py", "from harness.report import words", 2, "harness.report.words"),
+        ("report/page.py", "import torch.nn", 2, "torch.nn"),
+        ("report/page.py", "def f():\n    from ..measure import run", 3, "harness.measure.run"),
+        ("report/page.py", 'import_module("harness.models")', 2, "harness.models"),
         ("report/a/b.py", "from ...models.sites import S", 2, "harness.models.sites.S"),
         ("report/page.py", "if TYPE_CHECKING:\n    import torch", 3, "torch"),
         ("measure/run.py", "import transformers", 2, "transformers"),
@@ -174,7 +174,7 @@ def test_a_package_that_goes_one_way_is_silent(tmp_path: Path) -> None:
         "record.py": "import pyarrow\nfrom harness.case import Case\nfrom . import errors\n",
         "models/ports/bridge.py": "import torch, transformer_lens\nfrom ..sites import embed\n",
         "measure/run.py": "import torch\nfrom harness.models.ports import bridge\n",
-        "judge/gate.py": "from harness.record import read\nfrom .baseline import accept\n",
+        "report/page.py": "from harness.record import read\nfrom .words import say\n",
         "cli.py": "def main():\n    from harness.measure import run\n",
     }
     assert wrong_imports(write_package(tmp_path, files)) == []
