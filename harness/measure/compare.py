@@ -60,7 +60,7 @@ def compare(
     Raises:
         ValueError: the shapes do not fit, or no entry counts.
     """
-    if torch.broadcast_shapes(actual.shape, expected.shape) != counts.shape:
+    if not _fit(actual.shape, expected.shape, counts.shape):
         message = f"shapes: actual {tuple(actual.shape)}, expected {tuple(expected.shape)}"
         raise ValueError(message)
     actual = actual.double().expand(counts.shape)
@@ -84,7 +84,8 @@ def compare(
     difference = torch.where(used, brought - wanted, 0.0)
     taken_out = torch.where(used, (brought - left) - (wanted - right), 0.0).abs()
 
-    distance = difference.abs()
+    # What has no equal is infinitely far, so that the worst index points at it.
+    distance = difference.abs().masked_fill(counts & ~paired, math.inf)
     number = max(int(used.sum()), 1)
     worst = int(distance.argmax())
     size = float(torch.where(used, wanted, 0.0).norm())
@@ -92,8 +93,8 @@ def compare(
     gap = float(difference.norm())
     inner = float((torch.where(used, brought, 0.0) * torch.where(used, wanted, 0.0)).sum())
     return Comparison(
-        max_abs=math.inf if unpaired else float(distance.max()),
-        mean_abs=math.inf if unpaired else float(distance.sum()) / number,
+        max_abs=float(distance.max()),
+        mean_abs=float(distance.sum()) / number,
         rms=math.inf if unpaired else gap / math.sqrt(number),
         rel_l2=math.inf if unpaired else _ratio(gap, size),
         cosine=inner / (size * length) if size and length else None,
@@ -106,7 +107,7 @@ def compare(
         nonfinite=nonfinite,
         unpaired=unpaired,
         worst_index=tuple(int(i) for i in torch.unravel_index(torch.tensor(worst), counts.shape)),
-        compared=number,
+        compared=int(used.sum()),
     )
 
 
@@ -122,6 +123,13 @@ def top1_agreement(
 ) -> float:
     """Give the share of tokens whose largest logit is the same one."""
     return float((actual.argmax(-1) == expected.argmax(-1)).double().mean())
+
+
+def _fit(actual: torch.Size, expected: torch.Size, counts: torch.Size) -> bool:
+    try:
+        return torch.broadcast_shapes(actual, expected) == counts
+    except RuntimeError:  # torch says so where two sizes differ and neither is 1
+        return False
 
 
 def _ratio(gap: float, size: float) -> float:

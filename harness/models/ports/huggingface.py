@@ -87,6 +87,7 @@ def load_model(
             attn_implementation=attention,
             local_files_only=True,
             output_loading_info=True,
+            ignore_mismatched_sizes=True,  # so that they are told by name; refused below
             **({"experts_implementation": "eager"} if _has_experts(config) else {}),
         )
     except ValueError as error:

@@ -1,0 +1,5 @@
+"""Gemma."""
+
+from harness.models.families import every_variant
+
+CASES = every_variant("gemma")

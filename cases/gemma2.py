@@ -1,0 +1,5 @@
+"""Gemma 2."""
+
+from harness.models.families import every_variant
+
+CASES = every_variant("gemma2")

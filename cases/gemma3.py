@@ -1,0 +1,17 @@
+"""Gemma 3, text only."""
+
+from cases.limitations import AFTER_TRANSFORMER_LENS, BRIDGE
+from harness.case import Limitation
+from harness.models.families import every_variant
+
+SOFTCAP_APPLIED = Limitation(
+    outcome="differs",
+    sites=("blocks.0.attn.attn_scores",),
+    reason="the bridge caps the scores; transformers has the number and does not use it",
+    link="docs/findings/gemma3-attention-softcap-applied.md",
+    until=AFTER_TRANSFORMER_LENS,
+    variants=("attn_softcap",),
+    loading_modes=BRIDGE,
+)
+
+CASES = every_variant("gemma3", SOFTCAP_APPLIED)

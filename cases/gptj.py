@@ -1,0 +1,6 @@
+"""GPT-J: rotary on a part of each head, or on all of it."""
+
+from cases.limitations import PATTERN_AS_SCORES, silent_rotary_hooks
+from harness.models.families import every_variant
+
+CASES = every_variant("gptj", PATTERN_AS_SCORES, silent_rotary_hooks())

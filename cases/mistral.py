@@ -1,0 +1,5 @@
+"""Mistral."""
+
+from harness.models.families import every_variant
+
+CASES = every_variant("mistral")

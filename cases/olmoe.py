@@ -1,0 +1,5 @@
+"""OLMoE, its experts dense."""
+
+from harness.models.families import every_variant
+
+CASES = every_variant("olmoe")

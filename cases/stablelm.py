@@ -1,0 +1,5 @@
+"""StableLM."""
+
+from harness.models.families import every_variant
+
+CASES = every_variant("stablelm")
