@@ -91,6 +91,7 @@ COLUMNS: Final[dict[str, tuple[Column, ...]]] = {
         _column("site", _LABEL, "where, in TransformerLens' names without hook_"),
         _column("layer", _WHOLE, "layer of the site", "the site is outside the blocks"),
         _column("tensor_shape", _LABEL, "shape of the port's tensor, e.g. 2x11x20"),
+        _column("n_compared", _WHOLE, "values compared: neither padding nor masked out"),
         _column("relation", _LABEL, "sense in which the two must agree here"),
         _column(
             "passed_through", pa.bool_(), "the reference's own code computed the port's tensor"
@@ -114,6 +115,7 @@ COLUMNS: Final[dict[str, tuple[Column, ...]]] = {
             _REAL,
             "port_error / the largest of reference_error, typical_error and one rounding's error",
         ),
+        _column("chance_factor", _REAL, "how far chance takes the error of so few values"),
         _column("bound", _REAL, "largest rel_l2 (dtype exact) or error_ratio (else) allowed"),
         _column("kl_nats", _REAL, "KL(reference ‖ port), nats, mean per token", _NOT_LOGITS),
         _column("top1_agreement", _REAL, "share of tokens with the same argmax", _NOT_LOGITS),

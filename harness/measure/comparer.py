@@ -74,7 +74,8 @@ class CellComparer:
             actual = capture(self.port, prompt, self.compared)
         flips = NO_FLIPS
         if self.cell.dtype != EXACT:  # where nothing rounds, no tie falls the other way
-            flips = flips_between((actual, expected), oracle, chosen=self._chosen)
+            real = torch.tensor(prompt.attention_mask, dtype=torch.bool)
+            flips = flips_between((actual, expected), oracle, chosen=self._chosen, real=real)
         self.routing_flips += flips.number
         rows = []
         for site in self.compared:
@@ -106,13 +107,16 @@ class CellComparer:
         typical = self._typical.get(row["site"], 0.0)
         least = max(row["reference_error"], typical, bounds.error_floor(dtype))
         ratio = row["port_error"] / least
-        bound = bounds.bound_for(dtype)
+        chance = 1.0 if dtype == EXACT else bounds.chance_factor(row["n_compared"])
+        refactored = self.cell.mode.processing.refactor_factored_attn_matrices
+        bound = bounds.bound_for(dtype, refactored=refactored) * chance
         judged_by = row["rel_l2"] if dtype == EXACT else ratio
         good = judged_by <= bound and math.isfinite(row["rel_l2"])
         return {
             **row,
             "typical_error": typical,
             "error_ratio": ratio,
+            "chance_factor": chance,
             "bound": bound,
             "passed_through": row["site"] in self.port.passed_through(),
             "verdict": "pass" if good else "fail",
@@ -195,6 +199,7 @@ class CellComparer:
             "site": site,
             "layer": layer_of(site),
             "tensor_shape": "x".join(map(str, actual.shape)),
+            "n_compared": against.compared,
             "relation": relation.kind,
             **_numbers(against),
             "reference_error": reference_error,

@@ -113,7 +113,9 @@ def relation_for(  # noqa: PLR0911 - one return per relation
     return EQUAL
 
 
-def tightest_relation(actual: Tensor, expected: Tensor, used: Tensor, *, within: float) -> str:
+def tightest_relation(  # noqa: PLR0911 - one return per relation, the tightest first
+    actual: Tensor, expected: Tensor, used: Tensor, *, within: float
+) -> str:
     """Say in words the tightest relation that does hold between two tensors.
 
     Args:
@@ -122,27 +124,32 @@ def tightest_relation(actual: Tensor, expected: Tensor, used: Tensor, *, within:
         used: Which entries count.
         within: Largest rel_l2 at which a relation is said to hold.
     """
-    left = torch.where(used, actual.double(), 0.0).nan_to_num()
-    right = torch.where(used, expected.double(), 0.0).nan_to_num()
+    if not bool((actual.isfinite() & expected.isfinite() | ~used).all()):
+        return "no relation holds between values that are not finite"
+    left = torch.where(used, actual.double(), 0.0)
+    right = torch.where(used, expected.double(), 0.0)
     size = right.norm().clamp(min=torch.finfo(torch.float64).tiny)
 
     def holds(candidate: Tensor, wanted: Tensor) -> bool:
         return bool(torch.where(used, candidate - wanted, 0.0).norm() / size <= within)
 
+    # Each relation is asked for only where it leaves something that could contradict it.
     if holds(left, right):
         return "equal"
-    if holds(_centred(left, used), _centred(right, used)):
+    if bool((used.sum(-1) > 1).any()) and holds(_centred(left, used), _centred(right, used)):
         return "differs by a constant per position"
     inner = (left * right).sum() / (left * left).sum().clamp(min=torch.finfo(torch.float64).tiny)
-    if holds(left * inner, right):
+    if bool(right.any()) and int(used.sum()) > 1 and holds(left * inner, right):
         return f"differs by one factor: reference = {float(inner):.6g} × port"
     if left.ndim > 1 and bool(used.all()):
         flat_left, flat_right = left.flatten(0, 1), right.flatten(0, 1)
-        difference = flat_right - flat_left
-        if holds(left + difference.mean(0), right):
+        n_tokens, mean = flat_left.shape[0], flat_right.mean(0)
+        if n_tokens > 1 and holds(left + (mean - flat_left.mean(0)), right):
             return "differs by one constant vector, the same at every position"
-        if flat_left.shape[0] > _TOKENS_FOR_A_FIT and holds(
-            _fitted(flat_left, flat_right).view_as(left), right
+        if (
+            n_tokens > _TOKENS_FOR_A_FIT
+            and not holds(mean.expand_as(left), right)
+            and holds(_fitted(flat_left, flat_right).view_as(left), right)
         ):
             return "differs by a gain and a bias per channel"
     return "no simple relation holds"

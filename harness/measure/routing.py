@@ -66,8 +66,13 @@ def flips_between(
     oracle: Mapping[str, Tensor],
     *,
     chosen: int,
+    real: Bool[Tensor, "batch pos"],
 ) -> Flips:
-    """Find where port or reference (`sides`) send a token to other experts than the oracle does."""
+    """Find where port or reference (`sides`) send a token to other experts than the oracle does.
+
+    Only tokens that are `real` count: what a model computes at padding is nobody's promise, and
+    under left padding a flip there would leave the whole row out.
+    """
     routers = [site for site in oracle if within_block(site) == ROUTER]
     if not routers or not chosen:
         return NO_FLIPS
@@ -80,6 +85,7 @@ def flips_between(
         for side in sides:
             if site in side:
                 flipped |= (_choice(side[site], chosen) != wanted).any(-1).cpu()
+        flipped &= real.cpu()
         number += int(flipped.sum())
         first[layer_of(site) or 0] = torch.where(flipped, places, length).amin(-1)
     return Flips(first=first, length=length, number=number)

@@ -214,11 +214,14 @@ def logits_table(deltas: pd.DataFrame) -> Table:
 def quantiles_table(deltas: pd.DataFrame) -> Table:
     """Give the distribution of what is judged, over the rows of passing sites, by dtype."""
     shares = (0.5, 0.9, 0.99, 0.999, 1.0)
-    table = Table(title="what is judged: rel_l2 in exact mode, error ratio in the other dtypes")
+    table = Table(
+        title="what is judged: rel_l2 in exact mode, else error ratio ÷ chance factor", min_width=70
+    )
     for name in ("dtype", "rows", *(f"{share:.1%}" for share in shares), "bound"):
         table.add_column(name, justify="right")
     for dtype, rows in deltas.groupby("dtype", observed=True):
-        values = rows.rel_l2 if dtype == "exact" else rows.error_ratio
+        values = rows.rel_l2 if dtype == "exact" else rows.error_ratio / rows.chance_factor
         found = [f"{values.quantile(share):.3g}" for share in shares]
-        table.add_row(str(dtype), str(len(rows)), *found, f"{rows.bound.max():g}")
+        allowed = (rows.bound / rows.chance_factor).max()
+        table.add_row(str(dtype), str(len(rows)), *found, f"{allowed:g}")
     return table

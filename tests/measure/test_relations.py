@@ -185,10 +185,13 @@ def test_entries_that_are_not_used_say_nothing():
     assert tightest(PORT, spoilt, used) == "differs by one factor: reference = 1.25 × port"
 
 
-def test_a_value_that_is_not_finite_holds_no_relation():
-    spoilt = PORT.clone()
-    spoilt[0, 0, 0] = torch.nan
-    assert tightest(spoilt, PORT) == "no simple relation holds"
+@pytest.mark.parametrize("expected", [PORT, PORT * 0], ids=["noise", "zeros"])
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_a_value_that_is_not_finite_holds_no_relation(value, expected):
+    spoilt = expected.clone()
+    spoilt[0, 0, 0] = value
+    said = "no relation holds between values that are not finite"
+    assert (tightest(spoilt, expected), tightest(expected, spoilt)) == (said, said)
 
 
 def test_another_site_of_the_same_layer_is_found():
