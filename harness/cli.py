@@ -90,7 +90,7 @@ def replay(
 
     again = replay_cell(_found_run(run), cell)
     console = Console()
-    if again.result.row["first_site"] or again.result.verdict == "error":
+    if again.result.row["first_site"] or not again.result.deltas:
         console.print(
             failure_message(again.result.row, again.result.deltas, again.result.prompts),
             markup=False,

@@ -198,10 +198,13 @@ def read_run(path: str | Path) -> dict[str, Any]:
     """
     file = Path(path) / "run.json"
     try:
-        described: dict[str, Any] = json.loads(file.read_text())
+        described = json.loads(file.read_text())
     except (OSError, ValueError) as error:
         message = f"{path} is not a run: {error}; give a folder below reports/runs"
         raise RunFolderError(message) from error
+    if not isinstance(described, dict):
+        message = f"{path} is not a run: {file.name} is no table; give a folder below reports/runs"
+        raise RunFolderError(message)
     if described.get("schema_version") != SCHEMA_VERSION:
         found = described.get("schema_version")
         message = (
@@ -239,16 +242,25 @@ def _parts(run: Path, kind: Kind) -> list[Path]:
 def _read(path: str | Path, kind: Kind) -> pd.DataFrame:
     read_run(path)
     parts = _parts(Path(path), kind)
-    if not parts:
+    if not parts and not (kind != "cells" and finished_cells(path)):
         message = f"{path} has no {kind}: no cell of it finished; run it again, or --resume it"
         raise RunFolderError(message)
-    tables = []
-    for part in parts:
-        try:
-            tables.append(pq.read_table(part, schema=schema_of(kind)))
-        except (OSError, pa.ArrowInvalid) as error:
-            message = f"{part} cannot be read ({error}); delete it and --resume the run"
-            raise RunFolderError(message) from error
-    table = pa.concat_tables(tables).unify_dictionaries()
-    frame: pd.DataFrame = table.to_pandas()
+    tables = [schema_of(kind).empty_table(), *(_read_part(part, kind) for part in parts)]
+    frame: pd.DataFrame = pa.concat_tables(tables).unify_dictionaries().to_pandas()
     return frame
+
+
+def _read_part(part: Path, kind: Kind) -> pa.Table:
+    """Read one part. Arrow itself would fill a column that the part lacks with nulls."""
+    try:
+        odd = {column.name for column in COLUMNS[kind]}.symmetric_difference(
+            pq.read_schema(part).names
+        )
+        table = pq.read_table(part, schema=schema_of(kind))
+    except (OSError, pa.ArrowInvalid) as error:
+        message = f"{part} cannot be read ({error}); delete it and --resume the run"
+        raise RunFolderError(message) from error
+    if odd:
+        message = f"{part}: unknown or absent columns {sorted(odd)}; delete it and --resume the run"
+        raise RunFolderError(message)
+    return table

@@ -127,9 +127,10 @@ def top1_agreement(
 
 def _fit(actual: torch.Size, expected: torch.Size, counts: torch.Size) -> bool:
     try:
-        return torch.broadcast_shapes(actual, expected) == counts
+        fitting: torch.Size = torch.broadcast_shapes(actual, expected)
     except RuntimeError:  # torch says so where two sizes differ and neither is 1
         return False
+    return fitting == counts
 
 
 def _ratio(gap: float, size: float) -> float:

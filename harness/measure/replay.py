@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from harness.case import Case, Cell, Prompt
+from harness.case import Case, Cell, Limitation, Prompt
 from harness.errors import RunFolderError
 from harness.measure.references import References
 from harness.measure.run import CellResult, Plan, measure_cell
@@ -41,7 +42,12 @@ def replay_cell(run: Path, cell_id: str) -> Replay:
         raise RunFolderError(message)
     row = stored.iloc[0]
     cell = Cell(
-        case=Case(family=row["family"], variant=row["variant"], checkpoint=row["checkpoint"]),
+        case=Case(
+            family=row["family"],
+            variant=row["variant"],
+            checkpoint=row["checkpoint"],
+            limitations=_left_out(str(row["missing_sites"])),
+        ),
         loading_mode=row["loading_mode"],
         dtype=str(row["dtype"]),
         device=row["device"],
@@ -57,27 +63,47 @@ def replay_cell(run: Path, cell_id: str) -> Replay:
         )
         raise RunFolderError(message)
     deltas = read_deltas(run) if asked else None
-    return _compared(result, row, deltas, cell_id)
+    return _compared(result, deltas, cell_id)
 
 
-def _compared(
-    result: CellResult, row: pd.Series, deltas: pd.DataFrame | None, cell_id: str
-) -> Replay:
-    first = result.row["first_site"]
-    same_place = (first or None) == (row.first_site or None)
+def _left_out(missing: str) -> tuple[Limitation, ...]:
+    """Leave out the sites that the stored cell could not have either."""
+    if not missing:
+        return ()
+    return (
+        Limitation(
+            outcome="silent",
+            reason="not to be had in the stored run either",
+            link="",
+            until="torch<0",  # never: the stored rows do not change
+            sites=tuple(missing.split()),
+        ),
+    )
+
+
+def _compared(result: CellResult, deltas: pd.DataFrame | None, cell_id: str) -> Replay:
+    """Say whether the same rows fail as did in the stored run, and how far any number moved."""
+    again = {(delta["prompt_id"], delta["site"]): delta for delta in result.deltas}
+    failing = {key for key, delta in again.items() if delta["verdict"] == "fail"}
+    stored_rows: set[tuple[str, str]] = set()
+    stored_failing: set[tuple[str, str]] = set()
     drift = 0.0
-    if deltas is not None and result.deltas:
-        stored = deltas[deltas.cell_id == cell_id].set_index(["prompt_id", "site"]).rel_l2
-        drift = max(
-            abs(float(stored.get((delta["prompt_id"], delta["site"]), 0.0)) - delta["rel_l2"])
-            for delta in result.deltas
+    if deltas is not None:
+        stored = deltas[deltas.cell_id == cell_id].set_index(["prompt_id", "site"])
+        stored_rows = set(stored.index)
+        stored_failing = set(stored.index[stored.verdict == "fail"])
+        moved = (
+            abs(float(stored.rel_l2[key]) - again[key]["rel_l2"])
+            for key in stored_rows & again.keys()
         )
+        drift = max((step for step in moved if math.isfinite(step)), default=0.0)
     words = (
-        f"stored: {row.verdict}, first site {row.first_site or 'none'}; "
-        f"again: {result.verdict}, first site {first or 'none'}; "
+        f"stored: {len(stored_rows)} rows, {len(stored_failing)} failing; "
+        f"again: {len(again)} rows, {len(failing)} failing; "
         f"largest change of a rel_l2: {drift:.2g}"
     )
-    return Replay(result=result, same=same_place, words=words)
+    same = again.keys() == stored_rows and failing == stored_failing
+    return Replay(result=result, same=same, words=words)
 
 
 def _prompt(row: Mapping[Any, Any]) -> Prompt:
