@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from harness.case import Cell
 from harness.errors import UsageError
 from harness.record import GREEN, finished_cells, read_run
 from harness.selection import AXES, Selection, cells_of, check_names, values_of
@@ -20,7 +21,6 @@ from harness.selection import AXES, Selection, cells_of, check_names, values_of
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from harness.case import Cell
     from harness.measure.references import References
     from harness.measure.run import CellResult
 
@@ -158,7 +158,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def _cell_of(item: pytest.Item) -> Cell | None:
     spec = getattr(item, "callspec", None)
-    return None if spec is None else spec.params.get("cell")
+    found = None if spec is None else spec.params.get("cell")
+    # This is a plugin of every session: a parameter of another project may be called `cell` too.
+    return found if isinstance(found, Cell) else None
 
 
 @pytest.fixture

@@ -60,55 +60,107 @@ def compare(
     Raises:
         ValueError: the shapes do not fit, or no entry counts.
     """
-    if not _fit(actual.shape, expected.shape, counts.shape):
-        message = f"shapes: actual {tuple(actual.shape)}, expected {tuple(expected.shape)}"
-        raise ValueError(message)
-    actual = actual.double().expand(counts.shape)
-    expected = expected.double().expand(counts.shape)
-    total = int(counts.sum())
-    if total == 0:
-        message = "no entry counts: there is nothing to compare"
-        raise ValueError(message)
-
-    finite = actual.isfinite() & expected.isfinite()
-    # Infinities that stand on both sides with one sign are reported; NaN equals nothing.
-    paired = finite | (actual == expected)
-    nonfinite = int((counts & ~finite).sum())
-    unpaired = int((counts & ~paired).sum())
-    used = counts & finite
-
-    left = torch.where(used, actual, 0.0)
-    right = torch.where(used, expected, 0.0)
-    raw = (left - right).abs()
+    sides = _prepared(actual, expected, counts)
+    left, right, used = sides.left, sides.right, sides.used
     brought, wanted = relation.bring_together(left, right, used)
-    difference = torch.where(used, brought - wanted, 0.0)
-    taken_out = torch.where(used, (brought - left) - (wanted - right), 0.0).abs()
+    difference = brought - wanted
+    raw_max, taken_out = _largest(difference), 0.0
+    if relation.kind != "equal":
+        raw_max = _largest(left - right)
+        taken_out = _largest((brought - left) - (wanted - right))
 
     # What has no equal is infinitely far, so that the worst index points at it.
-    distance = difference.abs().masked_fill(counts & ~paired, math.inf)
-    number = max(int(used.sum()), 1)
-    worst = int(distance.argmax())
-    size = float(torch.where(used, wanted, 0.0).norm())
-    length = float(torch.where(used, brought, 0.0).norm())
-    gap = float(difference.norm())
-    inner = float((torch.where(used, brought, 0.0) * torch.where(used, wanted, 0.0)).sum())
+    distance = difference.abs()
+    if sides.unpaired is not None:
+        distance = distance.masked_fill(sides.unpaired, math.inf)
+    n_unpaired = 0 if sides.unpaired is None else int(sides.unpaired.sum())
+    number = max(sides.number, 1)
+    size, length, gap = float(wanted.norm()), float(brought.norm()), float(difference.norm())
+    inner = float(torch.dot(brought.flatten(), wanted.flatten()))
+    worst = distance.argmax().cpu()
     return Comparison(
         max_abs=float(distance.max()),
         mean_abs=float(distance.sum()) / number,
-        rms=math.inf if unpaired else gap / math.sqrt(number),
-        rel_l2=math.inf if unpaired else _ratio(gap, size),
+        rms=math.inf if n_unpaired else gap / math.sqrt(number),
+        rel_l2=math.inf if n_unpaired else _ratio(gap, size),
         cosine=inner / (size * length) if size and length else None,
         mean_actual=float(left.sum()) / number,
         mean_expected=float(right.sum()) / number,
         std_actual=_std(left, used, number),
         std_expected=_std(right, used, number),
-        raw_max_abs=math.inf if unpaired else float(raw.max()),
-        shift_abs=float(taken_out.max()),
-        nonfinite=nonfinite,
-        unpaired=unpaired,
-        worst_index=tuple(int(i) for i in torch.unravel_index(torch.tensor(worst), counts.shape)),
-        compared=int(used.sum()),
+        raw_max_abs=math.inf if n_unpaired else raw_max,
+        shift_abs=taken_out,
+        nonfinite=sides.nonfinite,
+        unpaired=n_unpaired,
+        worst_index=tuple(int(i) for i in torch.unravel_index(worst, counts.shape)),
+        compared=sides.number,
     )
+
+
+def relative_distance(
+    actual: Float[Tensor, "*shape"],
+    expected: Float[Tensor, "*shape"],
+    *,
+    relation: Relation,
+    counts: Bool[Tensor, "*shape"],
+) -> float:
+    """Give `compare(…).rel_l2` alone, at a fraction of its cost.
+
+    Raises:
+        ValueError: the shapes do not fit, or no entry counts.
+    """
+    sides = _prepared(actual, expected, counts)
+    if sides.unpaired is not None and bool(sides.unpaired.any()):
+        return math.inf
+    brought, wanted = relation.bring_together(sides.left, sides.right, sides.used)
+    return _ratio(float((brought - wanted).norm()), float(wanted.norm()))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Sides:
+    """Both tensors in float64, zero where they are not used; None for a mask: all, or none."""
+
+    left: Tensor
+    right: Tensor
+    used: Tensor | None
+    unpaired: Tensor | None
+    nonfinite: int
+    number: int
+
+
+def _prepared(actual: Tensor, expected: Tensor, counts: Tensor) -> _Sides:
+    if not _fit(actual.shape, expected.shape, counts.shape):
+        message = f"shapes: actual {tuple(actual.shape)}, expected {tuple(expected.shape)}"
+        raise ValueError(message)
+    if not bool(counts.any()):
+        message = "no entry counts: there is nothing to compare"
+        raise ValueError(message)
+    actual = actual.double().expand(counts.shape)
+    expected = expected.double().expand(counts.shape)
+    if bool(counts.all()) and bool((actual.sum() + expected.sum()).isfinite()):
+        return _Sides(
+            left=actual,
+            right=expected,
+            used=None,
+            unpaired=None,
+            nonfinite=0,
+            number=counts.numel(),
+        )
+    finite = actual.isfinite() & expected.isfinite()
+    used = counts & finite
+    # Infinities that stand on both sides with one sign are reported; NaN equals nothing.
+    return _Sides(
+        left=torch.where(used, actual, 0.0),
+        right=torch.where(used, expected, 0.0),
+        used=used,
+        unpaired=counts & ~finite & (actual != expected),
+        nonfinite=int((counts & ~finite).sum()),
+        number=int(used.sum()),
+    )
+
+
+def _largest(values: Tensor) -> float:
+    return float(torch.linalg.vector_norm(values, math.inf))
 
 
 def kl_nats(actual: Float[Tensor, "token vocab"], expected: Float[Tensor, "token vocab"]) -> float:
@@ -139,6 +191,8 @@ def _ratio(gap: float, size: float) -> float:
     return gap / size
 
 
-def _std(values: Tensor, used: Tensor, number: int) -> float:
+def _std(values: Tensor, used: Tensor | None, number: int) -> float:
+    if used is None:
+        return float(values.std(correction=0))
     mean = values.sum() / number
     return float(torch.where(used, values - mean, 0.0).norm()) / math.sqrt(number)

@@ -10,7 +10,13 @@ import torch
 from harness.case import EXACT
 from harness.measure import bounds
 from harness.measure.capture import capture
-from harness.measure.compare import Comparison, compare, kl_nats, top1_agreement
+from harness.measure.compare import (
+    Comparison,
+    compare,
+    kl_nats,
+    relative_distance,
+    top1_agreement,
+)
 from harness.measure.references import Reference, numerics_of
 from harness.measure.relations import Relation, relation_for, tightest_relation
 from harness.measure.routing import NO_FLIPS, experts_chosen, flips_between
@@ -175,25 +181,26 @@ class CellComparer:
         dtype = self.cell.dtype
         relation = self.relations[site]
 
-        def between(left: Tensor, right: Tensor, sense: Relation) -> Comparison:
+        def aligned(left: Tensor, right: Tensor) -> tuple[Tensor, Tensor, Tensor]:
             left, right, counts = entries(left, right, prompt, site, dtype=dtype)
             if untouched is not None:
                 counts = counts & _along(untouched, site, counts)
-            return compare(left, right, relation=sense, counts=counts)
+            return left, right, counts
 
-        against = between(actual, expected, relation)
-        if dtype == EXACT:  # the reference is its own oracle
-            port_error, reference_error = against.rel_l2, 0.0
-        else:
-            port_error = between(actual, oracle, relation).rel_l2
+        left, right, counts = aligned(actual, expected)
+        against = compare(left, right, relation=relation, counts=counts)
+        port_error, reference_error = against.rel_l2, 0.0
+        if dtype != EXACT:  # there, the reference is its own oracle
+            left, true, counts = aligned(actual, oracle)
+            port_error = relative_distance(left, true, relation=relation, counts=counts)
             plain = relation.for_the_reference()
             key = (prompt.prompt_id, site, plain.kind)
-            errors = self.reference.errors  # the same for every mode that has this relation
-            if key not in errors or untouched is not None:
-                errors[key] = between(expected, oracle, plain).rel_l2
+            # The same for every mode that has this relation, but for what a flip leaves out.
+            errors = self.reference.errors if untouched is None else {}
+            if key not in errors:
+                right, true, counts = aligned(expected, oracle)
+                errors[key] = relative_distance(right, true, relation=plain, counts=counts)
             reference_error = errors[key]
-            if untouched is not None:
-                del errors[key]  # another mode's flips leave out other positions
         return {
             "prompt_id": prompt.prompt_id,
             "site": site,

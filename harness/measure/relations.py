@@ -59,7 +59,7 @@ class Relation:
         return self if self.kind == "shift" else EQUAL
 
     def bring_together(
-        self, actual: Tensor, expected: Tensor, used: Tensor
+        self, actual: Tensor, expected: Tensor, used: Tensor | None
     ) -> tuple[Tensor, Tensor]:
         """Give both sides with the relation's part taken out; unused entries are zero."""
         if self.kind == "shift":
@@ -69,13 +69,15 @@ class Relation:
             brought = brought * self.scale.to(brought.device)
         if self.offset is not None:
             brought = brought + self.offset.to(brought.device)
-        return torch.where(used, brought, 0.0), expected
+        return (brought if used is None else torch.where(used, brought, 0.0)), expected
 
 
 EQUAL: Final = Relation(kind="equal", because="nothing is processed here")
 
 
-def _centred(values: Tensor, used: Tensor) -> Tensor:
+def _centred(values: Tensor, used: Tensor | None) -> Tensor:
+    if used is None:
+        return values - values.mean(-1, keepdim=True)
     number = used.sum(-1, keepdim=True).clamp(min=1)
     mean = values.sum(-1, keepdim=True) / number
     return torch.where(used, values - mean, 0.0)
