@@ -11,7 +11,6 @@ from harness.models.ports import load_port, load_reference
 
 PROMPT = Prompt.unpadded(((5, 6, 7), (8, 9, 10)), origin="a test")
 ONE_TOKEN = Prompt.unpadded(((5,),), origin="a test")
-MIDDLE = {"gpt2": "transformer.h.1.mlp", "opt": "model.decoder.layers.1.fc1"}
 
 
 def loaded(load, family, mode="bridge"):
@@ -91,6 +90,12 @@ def test_asking_for_nothing_is_an_error(runner):
         capture(runner, PROMPT, ())
 
 
+def test_a_hook_that_is_there_is_counted(runner):
+    before = hooks_in(runner)
+    with breaking_in_the_middle(runner):
+        assert hooks_in(runner) == before + 1
+
+
 def test_no_hook_stays_behind(runner):
     before = hooks_in(runner)
     capture(runner, PROMPT, runner.sites)
@@ -139,8 +144,8 @@ def test_tokens_that_opt_flattens_into_one_axis_are_unflattened_again(opt):
     site = "blocks.0.mlp.pre"
     raw = opt.run(PROMPT, [site])[site]
     taken = capture(opt, PROMPT, [site])[site]
-    assert taken.shape == (2, 3, 44)
-    assert torch.equal(taken.flatten(0, -2), raw.flatten(0, -2))
+    assert (raw.shape, taken.shape) == ((6, 44), (2, 3, 44))
+    assert torch.equal(taken.flatten(0, 1), raw)
 
 
 def test_a_row_of_opts_flattened_tokens_is_that_row(opt):
