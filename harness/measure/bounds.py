@@ -52,7 +52,7 @@ def chance_factor(values: int) -> float:
     chi²_n's quantile over n; here at one in a million, by Wilson and Hilferty's approximation
     (Proc. Natl. Acad. Sci. 17, 1931). 2.96 for 4 values, 1.54 for 50, 1.02 for 20 000.
     """
-    spread = 2.0 / (9.0 * values)
+    spread = 2.0 / (9.0 * max(values, 1))  # where no value is finite there is no chance either
     return math.sqrt((1.0 - spread + CHANCE * math.sqrt(spread)) ** 3)
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 
 from harness.case import EXACT
+from harness.errors import CaptureError
 from harness.measure import bounds
 from harness.measure.capture import capture
 from harness.measure.compare import (
@@ -205,7 +206,7 @@ class CellComparer:
             "prompt_id": prompt.prompt_id,
             "site": site,
             "layer": layer_of(site),
-            "tensor_shape": "x".join(map(str, actual.shape)),
+            "tensor_shape": _by_x(actual),
             "n_compared": against.compared,
             "relation": relation.kind,
             **_numbers(against),
@@ -223,8 +224,18 @@ def entries(
     Padding does not count: what a model computes there is nobody's promise. In a matrix of
     scores, what is masked out is minus infinity on both sides and does not count; where one side
     masks and the other does not, the infinity stays alone and fails.
+
+    Raises:
+        CaptureError: the shapes do not fit.
     """
-    shape = torch.broadcast_shapes(actual.shape, expected.shape)
+    try:
+        shape = torch.broadcast_shapes(actual.shape, expected.shape)
+    except RuntimeError as error:
+        message = (
+            f"{site}: the port's tensor is {_by_x(actual)}, the reference's {_by_x(expected)}; "
+            "next: see whether the port's hook gives what its name says"
+        )
+        raise CaptureError(message) from error
     actual, expected = actual.expand(shape), expected.expand(shape)
     real = torch.tensor(prompt.attention_mask, dtype=torch.bool, device=actual.device)
     # A decoder that reads an encoder has no mask of its own.
@@ -241,6 +252,10 @@ def entries(
         expected = expected.masked_fill(expected <= floor, -math.inf)
         counts = counts & ~(actual.isneginf() & expected.isneginf())
     return actual, expected, counts
+
+
+def _by_x(tensor: Tensor) -> str:
+    return "x".join(map(str, tensor.shape))
 
 
 def _along(positions: Tensor, site: str, like: Tensor) -> Tensor:

@@ -56,10 +56,12 @@ def replay_cell(run: Path, cell_id: str) -> Replay:
     asked = tuple(map(_prompt, prompts[prompts.cell_id == cell_id].to_dict("records")))
     plan = Plan(prompts=asked or None, shrink_seconds=0.0)
     result = measure_cell(cell, run_id=run.name, references=References(), plan=plan)
-    if row.checkpoint_digest and result.row["checkpoint_digest"] != row.checkpoint_digest:
+    before, now = row["checkpoint_digest"], result.row["checkpoint_digest"]
+    # A cell that did not get as far as its checkpoint has no digest; pandas reads NaN for it.
+    if isinstance(before, str) and now is not None and now != before:
         message = (
             f"{cell_id}: the checkpoint is not the one that was measured\n"
-            f"  found:   {result.row['checkpoint_digest']}\n  stored:  {row.checkpoint_digest}"
+            f"  found:   {now}\n  stored:  {before}"
         )
         raise RunFolderError(message)
     deltas = read_deltas(run) if asked else None

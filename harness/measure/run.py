@@ -123,12 +123,13 @@ class Outcome:
 
     def counts(self) -> Row:
         """Give the columns of the cell's row that sum up its deltas."""
+        compared = self.compared if self.deltas else ()  # a cell that broke off compared nothing
         return {
             "first_site": self.first["site"] if self.first else None,
             "first_prompt_id": self.smallest,
             "tightest_relation": self.tightest,
-            "sites_compared": len(self.compared),
-            "sites_passed_through": len(self.passed_through.intersection(self.compared)),
+            "sites_compared": len(compared),
+            "sites_passed_through": len(self.passed_through.intersection(compared)),
             "sites_missing": len(self.missing),
             "missing_sites": " ".join(self.missing),
             "n_prompts": len(self.prompts),
@@ -166,7 +167,7 @@ def _measure(
     comparer.learn_typical_errors(distances)
     outcome.deltas = [comparer.judged(row) for row in distances]
     outcome.passed_through = port.passed_through()
-    outcome.woken = comparer.woken(prompts[0])
+    outcome.woken = comparer.woken(prompts[0]) if prompts else ()
     outcome.first = comparer.first_failure(outcome.deltas)
     if outcome.first is not None:
         _describe_failure(comparer, vocabulary, plan, outcome)
@@ -191,10 +192,8 @@ def _describe_failure(
         )
         if smallest.prompt_id not in {p.prompt_id for p in outcome.prompts}:
             outcome.prompts.append(smallest)
-            deltas = comparer.deltas(smallest)
-            outcome.deltas += deltas
-            outcome.first = comparer.first_failure(deltas) or first
-            prompt = smallest
+            outcome.deltas += comparer.deltas(smallest)
+        prompt = smallest
     outcome.smallest = prompt.prompt_id
     # On a single token nearly every relation holds: the longest failing prompt can tell them apart.
     longest = max(

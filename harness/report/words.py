@@ -39,7 +39,7 @@ def failure_message(cell: Row, deltas: Sequence[Row], prompts: Sequence[Row]) ->
     """Say in four parts what is wrong with a cell that is not green: found, allowed, next."""
     name = f"{cell['cell_id']}".replace(".", " · ")
     again = f"  next:    harness replay {cell['run_id']} {cell['cell_id']}"
-    if cell["first_site"] is None:
+    if cell["first_prompt_id"] is None:  # also where it raised before the failure was described
         return f"{cell['verdict']} [{name}]\n  found:   {cell['reason']}\n{again}"
     failing = [row for row in deltas if row["verdict"] == "fail"]
     first = next(

@@ -6,11 +6,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.measure.compare import compare, kl_nats, top1_agreement
+from harness.measure.compare import compare, kl_nats, relative_distance, top1_agreement
 from harness.measure.relations import EQUAL, Relation
 
 INF, NAN = math.inf, math.nan
 SHIFT = Relation(kind="shift", because="a test")
+AFFINE = Relation(
+    kind="affine", because="a test", scale=torch.tensor(2.0), offset=torch.tensor(0.5)
+)
 SHAPES = st.lists(st.integers(1, 5), min_size=1, max_size=4).map(tuple)
 SEEDS = st.integers(0, 2**32)
 
@@ -151,18 +154,32 @@ def test_an_entry_that_counts_does_matter():
     assert compared(actual, torch.zeros(2, 3)).max_abs > 0.0
 
 
-def test_where_nothing_counts_there_is_an_error():
+@pytest.mark.parametrize("relation", [EQUAL, SHIFT, AFFINE], ids=lambda relation: relation.kind)
+@given(pair=pairs(), planted=st.sampled_from([None, NAN, INF]), both=st.booleans())
+def test_the_relative_distance_alone_is_the_same_number(relation, pair, planted, both):
+    actual, expected, counts = (side.clone() for side in pair)
+    if planted is not None:
+        actual.view(-1)[0] = planted
+        expected.view(-1)[0] = planted if both else 1.0
+    wanted = compare(actual, expected, relation=relation, counts=counts).rel_l2
+    assert relative_distance(actual, expected, relation=relation, counts=counts) == wanted
+
+
+@pytest.mark.parametrize("measure", [compare, relative_distance])
+def test_where_nothing_counts_there_is_an_error(measure):
+    nothing = torch.zeros(3, dtype=torch.bool)
     with pytest.raises(ValueError, match="no entry counts"):
-        compared(noise(1, 3), noise(2, 3), torch.zeros(3, dtype=torch.bool))
+        measure(noise(1, 3), noise(2, 3), relation=EQUAL, counts=nothing)
 
 
 @pytest.mark.parametrize(
     ("actual", "expected", "counts"),
     [((2, 3), (2, 4), (2, 3)), ((2, 3), (3, 2), (2, 3)), ((2, 3), (2, 3), (3, 2))],
 )
-def test_shapes_that_do_not_fit_are_an_error(actual, expected, counts):
+@pytest.mark.parametrize("measure", [compare, relative_distance])
+def test_shapes_that_do_not_fit_are_an_error(measure, actual, expected, counts):
     with pytest.raises(ValueError, match="shapes: actual"):
-        compare(
+        measure(
             noise(1, *actual),
             noise(2, *expected),
             relation=EQUAL,

@@ -83,10 +83,12 @@ def llama_like(
             ),
         ),
         norms={
-            "ln1.out": f"{LAYER}.input_layernorm",
-            "ln2.out": f"{LAYER}.{ln2}",
-            "ln_final.out": "model.norm",
-        }
-        if foldable
-        else {},
+            site: module
+            for site, module in {
+                "ln1.out": f"{LAYER}.input_layernorm",
+                "ln2.out": f"{LAYER}.{ln2}",
+                "ln_final.out": "model.norm",
+            }.items()
+            if foldable and site not in without
+        },
     )

@@ -1,0 +1,210 @@
+import math
+
+import pytest
+import torch
+
+from harness.case import Case, Cell, Limitation, Prompt
+from harness.errors import CaptureError
+from harness.measure import bounds
+from harness.measure.comparer import CellComparer, entries
+from harness.measure.references import References
+from harness.models.ports import load_port
+
+INF = math.inf
+BATCH = Prompt.unpadded(((5, 6, 7), (8, 9, 10)), origin="a test")
+PADDED = Prompt(
+    tokens=((5, 6, 7), (3, 9, 10)), attention_mask=((1, 1, 1), (0, 1, 1)), origin="a test"
+)
+REAL = torch.tensor(PADDED.attention_mask).bool()
+
+
+def counted(site, *shape, prompt=PADDED):
+    tensor = torch.zeros(shape)
+    return entries(tensor, tensor, prompt, site, dtype="float32")[2]
+
+
+def scores_of(actual, expected, *, dtype="float32"):
+    """Compare one row of scores over two keys, [1, 1, 1, 2]; give both and which count."""
+    sides = [torch.tensor(side).view(1, 1, 1, 2) for side in (actual, expected)]
+    prompt = Prompt.unpadded(((5,),), origin="a test")
+    found = entries(*sides, prompt, "blocks.0.attn.attn_scores", dtype=dtype)
+    return [tensor.flatten().tolist() for tensor in found]
+
+
+@pytest.mark.parametrize("site", ["blocks.0.resid_pre", "blocks.0.mlp.post", "logits"])
+def test_padding_does_not_count_in_a_tensor_by_position(site):
+    assert torch.equal(counted(site, 2, 3, 20), REAL[..., None].expand(2, 3, 20))
+
+
+def test_padding_does_not_count_in_a_tensor_by_position_and_head():
+    counts = counted("blocks.0.attn.q", 2, 3, 5, 4)
+    assert torch.equal(counts, REAL[..., None, None].expand(2, 3, 5, 4))
+
+
+@pytest.mark.parametrize("name", ["attn_scores", "pattern"])
+def test_padding_does_not_count_among_the_queries_of_an_attention_matrix(name):
+    counts = counted(f"blocks.0.attn.{name}", 2, 5, 3, 3)
+    assert torch.equal(counts, REAL[:, None, :, None].expand(2, 5, 3, 3))
+
+
+def test_without_padding_everything_counts():
+    assert counted("blocks.0.attn.q", 2, 3, 5, 4, prompt=BATCH).all()
+
+
+def test_where_one_row_stands_for_all_a_position_counts_that_is_real_in_all():
+    assert counted("pos_embed", 1, 3, 20)[0, :, 0].tolist() == [False, True, True]
+
+
+def test_a_decoder_that_reads_an_encoder_has_no_padding_of_its_own():
+    assert counted("decoder_blocks.0.resid_pre", 2, 3, 20).all()
+
+
+def test_one_row_of_the_port_is_compared_with_every_row_of_the_reference():
+    one, many = torch.zeros(1, 3, 20), torch.ones(2, 3, 20)
+    actual, expected, counts = entries(one, many, BATCH, "pos_embed", dtype="float32")
+    assert actual.shape == expected.shape == counts.shape == (2, 3, 20)
+
+
+def test_shapes_that_do_not_fit_are_told_with_their_site():
+    port, reference = torch.zeros(2, 3, 4, 5), torch.zeros(2, 3, 5, 4)
+    with pytest.raises(CaptureError, match=r"blocks\.0\.attn\.q: .* 2x3x4x5, .* 2x3x5x4"):
+        entries(port, reference, BATCH, "blocks.0.attn.q", dtype="float32")
+
+
+LOWEST = torch.finfo(torch.float32).min
+
+
+@pytest.mark.parametrize("masked", [-INF, LOWEST, LOWEST * 0.75])
+@pytest.mark.parametrize("also", [-INF, LOWEST])
+def test_what_is_masked_out_on_both_sides_does_not_count_however_it_is_written(masked, also):
+    assert scores_of([1.0, masked], [1.0, also])[2] == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "kind"),
+    [("exact", torch.float64), ("bfloat16", torch.bfloat16), ("float16", torch.float16)],
+)
+def test_a_mask_is_written_in_the_numbers_of_its_dtype(dtype, kind):
+    lowest = torch.finfo(kind).min
+    assert scores_of([1.0, lowest], [1.0, -INF], dtype=dtype)[2] == [True, False]
+
+
+def test_what_one_side_alone_masks_out_counts_and_is_infinite():
+    assert scores_of([1.0, LOWEST], [1.0, 2.0]) == [[1.0, -INF], [1.0, 2.0], [True, True]]
+    assert scores_of([1.0, 2.0], [1.0, LOWEST]) == [[1.0, 2.0], [1.0, -INF], [True, True]]
+
+
+@pytest.mark.parametrize("score", [-1e4, -1e9])
+def test_a_low_score_that_is_no_mask_counts(score):
+    assert scores_of([1.0, score], [1.0, score])[2] == [True, True]
+
+
+@pytest.fixture(scope="module")
+def references():
+    return References()
+
+
+def comparer_of(references, dtype="float32", *, limitations=()):
+    cell = Cell(
+        case=Case(family="gpt2", limitations=limitations), loading_mode="hf_sdpa", dtype=dtype
+    )
+    reference = references.of(cell)
+    return CellComparer(cell, reference=reference, port=load_port(cell, reference.checkpoint))
+
+
+@pytest.fixture(scope="module")
+def comparer(references):
+    return comparer_of(references)
+
+
+def a_row(site="blocks.0.resid_post", **changes):
+    row = {"site": site, "rel_l2": 1e-7, "port_error": 2e-6, "reference_error": 1e-6}
+    return {**row, "tensor_shape": "2x3x20", "n_compared": 10**6, **changes}
+
+
+def test_a_port_without_attention_matrices_is_compared_at_all_other_sites(comparer):
+    assert "logits" in comparer.compared
+    assert all("pattern" not in site and "scores" not in site for site in comparer.compared)
+    assert {*comparer.compared, *comparer.missing} == set(comparer.reference.runner.sites)
+
+
+def test_there_is_a_row_for_every_site_in_forward_order(comparer):
+    rows = comparer.distances(BATCH)
+    assert tuple(row["site"] for row in rows) == comparer.compared
+
+
+@pytest.mark.parametrize(
+    ("changes", "ratio"),
+    [
+        ({}, 2.0),
+        ({"port_error": 5e-6}, 5.0),
+        ({"reference_error": 4e-6}, 0.5),
+        ({"reference_error": 0.0}, 2e-6 / bounds.error_floor("float32")),
+        ({"reference_error": 0.0, "port_error": 0.0}, 0.0),
+    ],
+)
+def test_a_ports_error_is_judged_by_the_references_or_by_one_rounding(changes, ratio, references):
+    row = comparer_of(references).judged(a_row(**changes))
+    assert row["error_ratio"] == pytest.approx(ratio)
+    assert row["verdict"] == ("pass" if ratio <= row["bound"] else "fail")
+
+
+def test_a_reference_that_was_lucky_on_one_prompt_is_judged_by_what_is_typical(references):
+    comparer = comparer_of(references)
+    errors = (3e-6, 4e-6, 0.0)
+    comparer.learn_typical_errors([a_row(reference_error=error) for error in errors])
+    row = comparer.judged(a_row(reference_error=0.0, port_error=5e-6))
+    assert row["typical_error"] == pytest.approx(5e-6 / math.sqrt(3))
+    assert row["error_ratio"] == pytest.approx(math.sqrt(3))
+
+
+def test_few_values_are_allowed_what_chance_does_to_them(comparer):
+    few, many = (comparer.judged(a_row(n_compared=number)) for number in (4, 10**6))
+    assert few["bound"] > 2 * many["bound"]
+    assert many["chance_factor"] == pytest.approx(1.0, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"rel_l2": INF}, {"port_error": INF}, {"port_error": INF, "reference_error": INF}]
+)
+def test_what_is_infinitely_far_fails_whatever_it_is_divided_by(changes, comparer):
+    assert comparer.judged(a_row(**changes))["verdict"] == "fail"
+
+
+def test_nothing_compared_is_no_division_by_zero(comparer):
+    assert comparer.judged(a_row(n_compared=0, rel_l2=INF, port_error=INF))["verdict"] == "fail"
+
+
+@pytest.mark.parametrize(("rel_l2", "verdict"), [(1e-13, "pass"), (1e-10, "fail")])
+def test_in_exact_mode_the_distance_itself_is_judged(rel_l2, verdict, references):
+    row = comparer_of(references, "exact").judged(a_row(rel_l2=rel_l2, port_error=rel_l2))
+    assert (row["bound"], row["verdict"]) == (bounds.EXACT_BOUND, verdict)
+
+
+def test_the_first_failure_is_the_earliest_site_and_there_the_smallest_prompt(comparer):
+    rows = [
+        a_row("logits", verdict="fail", tensor_shape="1x1x20"),
+        a_row("blocks.1.attn_out", verdict="fail", tensor_shape="2x9x20"),
+        a_row("blocks.1.attn_out", verdict="fail", tensor_shape="1x7x20"),
+        a_row("embed", verdict="pass", tensor_shape="1x1x20"),
+    ]
+    assert comparer.first_failure(rows) is rows[2]
+    assert comparer.first_failure(rows[3:]) is None
+
+
+def test_a_site_that_differs_by_itself_is_not_the_first_failure(references):
+    local = Limitation(
+        outcome="local", sites=("attn_out",), reason="a test", link="", until="pytest>9999"
+    )
+    comparer = comparer_of(references, limitations=(local,))
+    rows = [a_row(site, verdict="fail") for site in ("blocks.1.attn_out", "logits")]
+    assert comparer.first_failure(rows)["site"] == "logits"
+    assert comparer.first_failure(rows[:1]) is None
+
+
+def test_the_reference_errs_alike_whatever_the_port(references):
+    before = {row["site"]: row["reference_error"] for row in comparer_of(references).distances(BATCH)}
+    references.of(comparer_of(references).cell).errors.clear()
+    after = {row["site"]: row["reference_error"] for row in comparer_of(references).distances(BATCH)}
+    assert before == after
+    assert max(before.values()) < 1e-5
