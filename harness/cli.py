@@ -65,7 +65,10 @@ def run(  # noqa: PLR0917 - typer makes options of all of them
     command = [sys.executable, "-m", "pytest", *arguments]
     code = subprocess.run(command, check=False).returncode  # noqa: S603 - no shell
     if code == _PYTEST_NOTHING:
-        message = "nothing to measure: the selection is empty, or the run is already whole"
+        message = (
+            "nothing was measured: the selection is empty, or the run is whole already, "
+            "or no cell of it can be measured here"
+        )
         raise UsageError(message)
     raise typer.Exit(code if code in {0, _PYTEST_FAILED} else 2)
 
@@ -135,7 +138,7 @@ def logits(
     if deltas.empty:
         message = "nothing in the run fits this selection"
         raise UsageError(message)
-    Console(width=170).print(logits_table(deltas))
+    Console(width=190).print(logits_table(deltas))
 
 
 @app.command()
@@ -150,7 +153,7 @@ def bounds(
     cells = read_cells(folder)
     clean = cells[cells.verdict == "pass"].cell_id
     deltas = read_deltas(folder)
-    Console().print(quantiles_table(deltas[deltas.cell_id.isin(clean)]))
+    Console(width=110).print(quantiles_table(deltas[deltas.cell_id.isin(clean)]))
 
 
 @app.command()

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import datetime as dt
 import os
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from harness.case import Cell
-from harness.errors import UsageError
+from harness.case import Case, Cell
+from harness.errors import RunFolderError, UsageError
 from harness.record import GREEN, finished_cells, read_run
 from harness.selection import AXES, Selection, cells_of, check_names, values_of
 
@@ -89,25 +90,38 @@ def _session(config: pytest.Config) -> Session:
 
         variants = {name for family in FAMILIES.values() for name in family.variant_names}
         check_names(selection, families=FAMILIES, variants=variants)
-    done: frozenset[str] = frozenset()
-    told = getattr(config, "workerinput", {}).get("harness_run")
-    if resumed := config.getoption("resume"):
-        run = Path(resumed).resolve()
-        read_run(run)
-        done = finished_cells(run)
-    elif told:
-        run = Path(told)
-    else:
-        now = dt.datetime.now(dt.timezone.utc)
-        name = config.getoption("run") or f"{now:%Y%m%dT%H%M%S}-{os.getpid()}"
-        run = (config.invocation_params.dir / config.getoption("out") / name).resolve()
-    seed = config.getoption("prompt_seed")
     plan = {
         "drawn": config.getoption("prompts"),
-        "seed": dt.datetime.now(dt.timezone.utc).toordinal() if seed == "today" else int(seed),
+        "seed": _seed(config.getoption("prompt_seed")),
         "shrink_seconds": config.getoption("shrink_seconds"),
     }
-    return Session(run=run, selection=selection, plan=plan, done=done)
+    if resumed := config.getoption("resume"):
+        run = Path(resumed).resolve()
+        stored = read_run(run)
+        if selection == Selection():
+            selection = Selection(
+                **{axis: tuple(names) for axis, names in stored["selection"].items()}
+            )
+        return Session(run=run, selection=selection, plan=stored["plan"], done=finished_cells(run))
+    if told := getattr(config, "workerinput", {}).get("harness_run"):
+        return Session(run=Path(told), selection=selection, plan=plan)
+    now = dt.datetime.now(dt.timezone.utc)
+    name = config.getoption("run") or f"{now:%Y%m%dT%H%M%S}-{os.getpid()}"
+    run = (config.invocation_params.dir / config.getoption("out") / name).resolve()
+    if (run / "run.json").exists():
+        message = f"{run} is there already; --resume it, or give another --run"
+        raise RunFolderError(message)
+    return Session(run=run, selection=selection, plan=plan)
+
+
+def _seed(words: str) -> int:
+    if words == "today":
+        return dt.datetime.now(dt.timezone.utc).toordinal()
+    try:
+        return int(words)
+    except ValueError as error:
+        message = f"--prompt-seed {words!r} is neither a whole number nor `today`"
+        raise UsageError(message) from error
 
 
 def pytest_configure_node(node: Any) -> None:
@@ -120,14 +134,26 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     mark = metafunc.definition.get_closest_marker("harness")
     if "cell" not in metafunc.fixturenames or mark is None:
         return
+    _check_cases(mark.args, metafunc.definition.nodeid)
     cells = cells_of(mark.args, metafunc.config.stash[_SESSION].selection)
-    if not cells:
-        message = f"{metafunc.definition.nodeid}: @pytest.mark.harness has no cases"
+    metafunc.parametrize("cell", [pytest.param(cell, id=cell.id) for cell in cells])
+
+
+def _check_cases(cases: tuple[object, ...], test: str) -> None:
+    if not cases:
+        message = f"{test}: @pytest.mark.harness has no cases"
         raise pytest.UsageError(message)
-    metafunc.parametrize(
-        "cell",
-        [pytest.param(cell, id=cell.id) for cell in cells],
-    )
+    for case in cases:
+        if not isinstance(case, Case):
+            message = (
+                f"{test}: @pytest.mark.harness has a {type(case).__name__}, but should have cases; "
+                "write @pytest.mark.harness(*CASES)"
+            )
+            raise pytest.UsageError(message)
+    names = Counter(case.id for case in cases if isinstance(case, Case))
+    if twice := [name for name, number in names.items() if number > 1]:
+        message = f"{test}: several cases have one name, and would be one cell: {', '.join(twice)}"
+        raise pytest.UsageError(message)
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
@@ -188,11 +214,23 @@ def _measured(cell: Cell, session: Session) -> CellResult:
 
     if session.references is None:
         session.references = References()
-        open_run(session.run, selection=session.selection.words(), plan=session.plan)
+        open_run(session.run, selection=session.selection.asked(), plan=session.plan)
     plan = Plan(**session.plan)
     result = measure_cell(cell, run_id=session.run.name, references=session.references, plan=plan)
     write_result(session.run, result)
     return result
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Keep a run from being green of which no cell could be measured."""
+    state = session.config.stash[_SESSION]
+    if hasattr(session.config, "workerinput") or not (state.run / "run.json").is_file():
+        return
+    from harness.record import read_cells
+
+    if session.exitstatus == pytest.ExitCode.OK and finished_cells(state.run):
+        if set(read_cells(state.run).verdict) == {"unavailable"}:
+            session.exitstatus = pytest.ExitCode.NO_TESTS_COLLECTED
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:

@@ -80,7 +80,7 @@ COLUMNS: Final[dict[str, tuple[Column, ...]]] = {
         _column("routing_flips", _WHOLE, "tokens sent to other experts than the oracle's"),
         _column("unjudged", _WHOLE, "sites × prompts with no position before the first flip"),
         _column("worst_rel_l2", _REAL, "largest rel_l2 over its deltas", _NOT_RUN),
-        _column("worst_error_ratio", _REAL, "largest error_ratio over its deltas", _NOT_RUN),
+        _column("worst_error_ratio", _REAL, "largest error_ratio ÷ chance_factor", _NOT_RUN),
         _column("checkpoint_digest", _TEXT, "sha256 over the checkpoint's files", _NOT_RUN),
         _column("seconds", _REAL, "wall time of the cell, seconds"),
         _column("peak_rss_mb", _REAL, "peak memory of the process so far, MiB"),

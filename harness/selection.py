@@ -38,12 +38,9 @@ class Selection:
         }
         return all(not getattr(self, axis) or values[axis] in getattr(self, axis) for axis in AXES)
 
-    def words(self) -> str:
-        """Print as the command line would be: `--family gpt2 --dtype exact`."""
-        asked = [
-            f"--{axis} {','.join(getattr(self, axis))}" for axis in AXES if getattr(self, axis)
-        ]
-        return " ".join(asked) or "everything"
+    def asked(self) -> dict[str, tuple[str, ...]]:
+        """Give the axes on which something is asked for: what a run stores, to be resumed."""
+        return {axis: getattr(self, axis) for axis in AXES if getattr(self, axis)}
 
 
 def values_of(words: Iterable[str]) -> tuple[str, ...]:

@@ -123,12 +123,8 @@ def test_a_cell_must_be_asked_for_on_every_axis():
 
 
 @pytest.mark.parametrize(
-    ("selection", "words"),
-    [
-        (Selection(), "everything"),
-        (Selection(family=("gpt2",)), "--family gpt2"),
-        (Selection(dtype=("exact", "float32"), family=("a", "b")), None),
-    ],
+    "asked", [{}, {"family": ("gpt2",)}, {"dtype": ("exact", "float32"), "family": ("a", "b")}]
 )
-def test_a_selection_prints_as_the_command_line_would_be(selection, words):
-    assert selection.words() == (words or "--family a,b --dtype exact,float32")
+def test_what_was_asked_can_be_stored_and_asked_again(asked):
+    assert Selection(**asked).asked() == asked
+    assert Selection(**Selection(**asked).asked()) == Selection(**asked)

@@ -11,10 +11,10 @@ EXACT_BOUND: Final = 1e-11
 """Largest rel_l2 in exact mode. Right ports lie below 1e-12 (docs/bounds.md, by `harness bounds`);
 a bias element moved by 1e-4 lies at 1e-6 and above. There is nothing to tune in between."""
 
-ERROR_RATIO_BOUND: Final = {"float32": 3.0, "bfloat16": 3.0, "float16": 3.0}
+ERROR_RATIO_BOUND: Final = {"float32": 4.0, "bfloat16": 4.0, "float16": 4.0}
 """Largest error ratio of a right port, by dtype. Source: docs/bounds.md, by `harness bounds`."""
 
-REFACTORED_BOUND: Final = 5.0
+REFACTORED_BOUND: Final = 6.0
 """The same under `refactor_factored_attn_matrices`, whose weights pass through singular value
 decompositions in float32. Source: docs/bounds.md."""
 

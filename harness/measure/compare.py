@@ -132,12 +132,14 @@ def _prepared(actual: Tensor, expected: Tensor, counts: Tensor) -> _Sides:
     if not _fit(actual.shape, expected.shape, counts.shape):
         message = f"shapes: actual {tuple(actual.shape)}, expected {tuple(expected.shape)}"
         raise ValueError(message)
-    if not bool(counts.any()):
+    # One value spread over the shape says that all entries count, at no cost.
+    every = counts.numel() > 0 and not any(counts.stride()) and bool(counts[(0,) * counts.ndim])
+    if not every and not bool(counts.any()):
         message = "no entry counts: there is nothing to compare"
         raise ValueError(message)
     actual = actual.double().expand(counts.shape)
     expected = expected.double().expand(counts.shape)
-    if bool(counts.all()) and bool((actual.sum() + expected.sum()).isfinite()):
+    if (every or bool(counts.all())) and bool((actual.sum() + expected.sum()).isfinite()):
         return _Sides(
             left=actual,
             right=expected,

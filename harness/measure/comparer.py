@@ -237,13 +237,14 @@ def entries(
         )
         raise CaptureError(message) from error
     actual, expected = actual.expand(shape), expected.expand(shape)
-    real = torch.tensor(prompt.attention_mask, dtype=torch.bool, device=actual.device)
     # A decoder that reads an encoder has no mask of its own.
-    if site.startswith("decoder_") or (prompt.padded and real.shape[1] != _positions(site, shape)):
-        real = torch.ones_like(real)
-    if shape[0] == 1:  # one row stands for all, as GPT-2's positions do
-        real = real.all(0, keepdim=True)
-    counts = _along(real, site, actual)
+    if prompt.padded and not site.startswith("decoder_"):
+        real = torch.tensor(prompt.attention_mask, dtype=torch.bool, device=actual.device)
+        if shape[0] == 1:  # one row stands for all, as GPT-2's positions do
+            real = real.all(0, keepdim=True)
+        counts = _along(real, site, actual)
+    else:
+        counts = torch.ones((), dtype=torch.bool, device=actual.device).expand(shape)
     if not is_attention_matrix(site):
         return actual, expected, counts
     if site.endswith("attn_scores"):
@@ -286,7 +287,3 @@ def _logit_numbers(site: str, actual: Tensor, expected: Tensor, prompt: Prompt) 
     real = torch.tensor(prompt.attention_mask, dtype=torch.bool, device=actual.device)
     left, right = actual[real], expected[real]
     return {"kl_nats": kl_nats(left, right), "top1_agreement": top1_agreement(left, right)}
-
-
-def _positions(site: str, shape: torch.Size) -> int:
-    return shape[2] if is_attention_matrix(site) else shape[1]

@@ -135,8 +135,10 @@ class Outcome:
             "n_prompts": len(self.prompts),
             "routing_flips": self.routing_flips,
             "unjudged": self.unjudged,
-            "worst_rel_l2": _worst(self.deltas, "rel_l2"),
-            "worst_error_ratio": _worst(self.deltas, "error_ratio"),
+            "worst_rel_l2": max((row["rel_l2"] for row in self.deltas), default=None),
+            "worst_error_ratio": max(
+                (row["error_ratio"] / row["chance_factor"] for row in self.deltas), default=None
+            ),
             "checkpoint_digest": self.digest,
         }
 
@@ -249,7 +251,3 @@ def _prompt_row(prompt: Prompt, cell: Cell, run_id: str) -> Row:
         "tokens": [list(row) for row in prompt.tokens],
         "attention_mask": [list(row) for row in prompt.attention_mask],
     }
-
-
-def _worst(deltas: Sequence[Row], column: str) -> float | None:
-    return max((float(delta[column]) for delta in deltas), default=None)

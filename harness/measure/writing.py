@@ -12,12 +12,13 @@ from harness.provenance import gather
 from harness.record import SCHEMA_VERSION, write_json, write_part
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from harness.measure.run import CellResult
 
 
-def open_run(run: Path, *, selection: str, plan: dict[str, Any]) -> None:
+def open_run(run: Path, *, selection: Mapping[str, Sequence[str]], plan: Mapping[str, Any]) -> None:
     """Make the run's folder and run.json, and point `latest` to it; the first worker does it.
 
     Each process computes with one thread, and cells run side by side instead: under load, two
@@ -31,8 +32,8 @@ def open_run(run: Path, *, selection: str, plan: dict[str, Any]) -> None:
         described = {
             "schema_version": SCHEMA_VERSION,
             "run_id": run.name,
-            "selection": selection,
-            "plan": plan,
+            "selection": {axis: list(values) for axis, values in selection.items()},
+            "plan": dict(plan),
             **gather(),
         }
         write_json(run / "run.json", described)

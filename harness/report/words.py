@@ -37,7 +37,7 @@ _MARKS: Final = {"fail": "✗", "stale": "stale", "error": "error", "known": "kn
 
 def failure_message(cell: Row, deltas: Sequence[Row], prompts: Sequence[Row]) -> str:
     """Say in four parts what is wrong with a cell that is not green: found, allowed, next."""
-    name = f"{cell['cell_id']}".replace(".", " · ")
+    name = _name(cell)
     again = f"  next:    harness replay {cell['run_id']} {cell['cell_id']}"
     if cell["first_prompt_id"] is None:  # also where it raised before the failure was described
         return f"{cell['verdict']} [{name}]\n  found:   {cell['reason']}\n{again}"
@@ -64,6 +64,14 @@ def failure_message(cell: Row, deltas: Sequence[Row], prompts: Sequence[Row]) ->
             again,
         )
     )
+
+
+def _name(cell: Row) -> str:
+    """Print the cell's id with its axes apart; the case's own name may hold dots."""
+    axes = [cell["loading_mode"], cell["dtype"]]
+    axes += [cell["device"]] if cell["device"] != "cpu" else []
+    case = str(cell["cell_id"]).removesuffix("." + ".".join(axes))
+    return " · ".join((case, *axes))
 
 
 def _found(row: Row) -> str:
@@ -116,7 +124,7 @@ def message_of(cell: pd.Series, deltas: pd.DataFrame, prompts: pd.DataFrame) -> 
     own = deltas[deltas.cell_id == cell.cell_id].to_dict("records")
     asked = prompts[prompts.cell_id == cell.cell_id].to_dict("records")
     plain = {str(name): value for name, value in cell.items() if not pd.isna(value)}
-    return failure_message({"first_site": None, **plain}, own, asked)
+    return failure_message({**dict.fromkeys(map(str, cell.index)), **plain}, own, asked)
 
 
 def _counts(cells: pd.DataFrame) -> str:
@@ -154,7 +162,7 @@ def _matrix(cells: pd.DataFrame) -> Table:
 
 
 def _entry(cells: pd.DataFrame) -> str:
-    """Give a table entry: the worst of the green cells, then how many are not green."""
+    """Give a table entry: the worst of the cells that passed, then how many did not."""
     passed = cells[cells.verdict == "pass"]
     low = passed[passed.dtype != "exact"].worst_error_ratio
     exact = passed[passed.dtype == "exact"].worst_rel_l2
@@ -166,7 +174,10 @@ def _entry(cells: pd.DataFrame) -> str:
     for verdict, mark in _MARKS.items():
         if number := int((cells.verdict == verdict).sum()):
             parts.append(f"{mark}{number}")
-    return " ".join(parts) or ("–" if len(cells) else "")
+    unavailable = int((cells.verdict == "unavailable").sum())
+    if unavailable:
+        parts.append(f"–{unavailable}" if parts else "–")
+    return " ".join(parts)
 
 
 def _rendered(table: Table) -> str:
@@ -182,7 +193,7 @@ def logits_table(deltas: pd.DataFrame) -> Table:
     """
     table = Table(title="logits: port against reference, before and after the relation")
     for name in ("case", "loading mode", "dtype", "relation"):
-        table.add_column(name)
+        table.add_column(name, no_wrap=True)
     for name in ("mean Δ", "std port", "std reference", "max |Δ|", "shift taken out"):
         table.add_column(name, justify="right")
     table.add_column("max |Δ| after", justify="right")
@@ -193,7 +204,8 @@ def logits_table(deltas: pd.DataFrame) -> Table:
     keys = ["family", "variant", "checkpoint", "loading_mode", "dtype", "relation"]
     for key, rows in logits.groupby(keys, observed=True, sort=False):
         family, variant, checkpoint, mode, dtype, relation = map(str, key)
-        case = f"{family}-{variant}" if checkpoint == "synthetic" else f"{family}@{checkpoint}"
+        short = checkpoint.partition(":")[2]
+        case = f"{family}@{short}" if short else f"{family}-{variant}"
         largest = max(rows.mean_delta, key=abs)
         table.add_row(
             case,
@@ -212,16 +224,20 @@ def logits_table(deltas: pd.DataFrame) -> Table:
 
 
 def quantiles_table(deltas: pd.DataFrame) -> Table:
-    """Give the distribution of what is judged, over the rows of passing sites, by dtype."""
+    """Give the distribution of what is judged, over the rows of passing cells, by dtype."""
     shares = (0.5, 0.9, 0.99, 0.999, 1.0)
     table = Table(
-        title="what is judged: rel_l2 in exact mode, else error ratio ÷ chance factor", min_width=70
+        title="what is judged: rel_l2 in exact mode, else error ratio ÷ chance factor",
+        min_width=_WIDTH // 2 + 20,
     )
     for name in ("dtype", "rows", *(f"{share:.1%}" for share in shares), "bound"):
-        table.add_column(name, justify="right")
-    for dtype, rows in deltas.groupby("dtype", observed=True):
-        values = rows.rel_l2 if dtype == "exact" else rows.error_ratio / rows.chance_factor
-        found = [f"{values.quantile(share):.3g}" for share in shares]
-        allowed = (rows.bound / rows.chance_factor).max()
-        table.add_row(str(dtype), str(len(rows)), *found, f"{allowed:g}")
+        table.add_column(name, justify="right", no_wrap=True)
+    refactored = deltas.loading_mode.astype(str).str.contains("refactor")
+    for special, part in deltas.groupby(refactored):
+        for dtype, rows in part.groupby("dtype", observed=True):
+            values = rows.rel_l2 if dtype == "exact" else rows.error_ratio / rows.chance_factor
+            found = [f"{values.quantile(share):.2g}" for share in shares]
+            allowed = f"{(rows.bound / rows.chance_factor).max():g}"
+            name = f"{dtype}, refactored" if special else str(dtype)
+            table.add_row(name, str(len(rows)), *found, allowed)
     return table

@@ -124,7 +124,9 @@ def test_what_is_captured_is_a_copy_that_later_layers_do_not_write_into(runner):
 
 
 def test_nothing_captured_asks_for_gradients(runner):
-    assert not any(tensor.requires_grad for tensor in capture(runner, PROMPT, runner.sites).values())
+    assert not any(
+        tensor.requires_grad for tensor in capture(runner, PROMPT, runner.sites).values()
+    )
 
 
 def test_every_tensor_is_laid_out_as_its_site_says(runner):

@@ -203,8 +203,12 @@ def test_a_site_that_differs_by_itself_is_not_the_first_failure(references):
 
 
 def test_the_reference_errs_alike_whatever_the_port(references):
-    before = {row["site"]: row["reference_error"] for row in comparer_of(references).distances(BATCH)}
+    before = {
+        row["site"]: row["reference_error"] for row in comparer_of(references).distances(BATCH)
+    }
     references.of(comparer_of(references).cell).errors.clear()
-    after = {row["site"]: row["reference_error"] for row in comparer_of(references).distances(BATCH)}
+    after = {
+        row["site"]: row["reference_error"] for row in comparer_of(references).distances(BATCH)
+    }
     assert before == after
     assert max(before.values()) < 1e-5

@@ -63,9 +63,7 @@ def test_a_vocabulary_is_read_off_a_config():
         "pad_token_id": None,
     }
     found = Vocabulary.of(config, padding=True)
-    assert found == Vocabulary(
-        size=67, max_length=37, windows=(6, 9), special=(1,), padding=True
-    )
+    assert found == Vocabulary(size=67, max_length=37, windows=(6, 9), special=(1,), padding=True)
 
 
 def test_a_window_that_no_prompt_can_pass_is_not_looked_for():

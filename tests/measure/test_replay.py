@@ -20,7 +20,7 @@ PROMPTS = (
 
 def measure_into(run, cell):
     plan = Plan(prompts=PROMPTS, shrink_seconds=0.0)
-    open_run(run, selection="everything", plan={})
+    open_run(run, selection={}, plan={})
     result = measure_cell(cell, run_id=run.name, references=References(), plan=plan)
     write_result(run, result)
     return result

@@ -1,0 +1,206 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from harness import cli
+from harness.case import Case, Cell
+from harness.measure.references import References
+from harness.measure.run import Plan, measure_cell
+from harness.measure.writing import open_run, write_result
+
+COMMAND = Path(sys.executable).with_name("harness")
+CASES = """
+import pytest
+from harness import Case
+
+@pytest.mark.harness(Case(family="gpt2"))
+def test_port_agrees(cell, check_cell):
+    check_cell(cell)
+"""
+ABSENT = next(device for device in ("mps", "cuda") if not getattr(torch, device).is_available())
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """Give an empty folder, and be in it."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def folder_of_cases(folder):
+    (folder / "cases").mkdir()
+    (folder / "cases" / "test_ports_agree.py").write_text(CASES)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def a_run(tmp_path_factory):
+    """Give a folder in which one cell has been measured."""
+    folder = tmp_path_factory.mktemp("measured")
+    run = folder / "reports" / "runs" / "a-run"
+    open_run(run, selection={}, plan={})
+    cell = Cell(case=Case(family="gpt2"), loading_mode="hf_sdpa", dtype="float32")
+    plan = Plan(drawn=0, shrink_seconds=0.0)
+    write_result(run, measure_cell(cell, run_id="a-run", references=References(), plan=plan))
+    return folder
+
+
+@pytest.fixture
+def call(monkeypatch, capfd):
+    """Give a function that calls the command in this process: exit code, output and errors."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["harness", *arguments])
+        with pytest.raises(SystemExit) as left:
+            cli.main()
+        said = capfd.readouterr()
+        return left.value.code or 0, said.out, said.err
+
+    return run
+
+
+def test_the_installed_command_says_how_it_is_used():
+    done = subprocess.run([COMMAND, "--help"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    for name in ("run", "replay", "show", "logits", "bounds", "pin"):
+        assert f" {name} " in done.stdout
+
+
+def test_asking_for_help_loads_no_model_library():
+    code = "import sys, harness.cli; sys.exit(bool({'torch', 'transformers'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("option", "name", "nearest"),
+    [
+        ("--family", "lama", "llama"),
+        ("--variant", "gqaa", "gqa"),
+        ("--mode", "brigde", "bridge"),
+        ("--dtype", "float23", "float32"),
+        ("--device", "cudaa", "cuda"),
+    ],
+)
+def test_an_unknown_name_is_refused_with_the_nearest_and_all_others(
+    option, name, nearest, folder_of_cases, call
+):
+    code, _, said = call("run", option, name)
+    assert code == 2
+    assert f"unknown {option[2:]} {name!r}; did you mean {nearest!r}? known: " in said
+    assert not (folder_of_cases / "reports").exists()
+
+
+def test_a_wrong_name_among_right_ones_is_found(folder_of_cases, call):
+    code, _, said = call("run", "--family", "gpt2,lama", "--cases", str(folder_of_cases))
+    assert (code, "unknown family 'lama'" in said) == (2, True)
+
+
+@pytest.mark.parametrize("arguments", [("--nonsense",), ("run", "--nonsense"), ("nonsense",)])
+def test_an_unknown_option_or_command_is_refused(arguments, folder, call):
+    assert call(*arguments)[0] == 2
+
+
+def test_a_folder_without_cases_is_refused(folder, call):
+    code, _, said = call("run")
+    assert code == 2
+    assert "no cases here" in said
+
+
+def test_an_empty_selection_is_not_green(folder_of_cases, call):
+    code, _, said = call("run", "--family", "gpt2", "--variant", "gqa")
+    assert code == 2
+    assert "nothing was measured: the selection is empty" in said
+
+
+def test_a_file_of_cases_that_breaks_is_not_green(folder_of_cases, call):
+    (folder_of_cases / "cases" / "test_broken.py").write_text("import nothing_of_that_name")
+    code, out, _ = call("run", "--family", "gpt2")
+    assert code == 2
+    assert "nothing_of_that_name" in out
+
+
+def test_a_device_that_is_not_there_leaves_cells_unmeasured_and_is_said_and_not_green(
+    folder_of_cases, call
+):
+    arguments = ("--device", ABSENT, "--mode", "hf_sdpa", "--dtype", "float32")
+    code, out, said = call("run", *arguments)
+    assert code == 2
+    assert "1 cells: 1 unavailable; 0 sites compared" in out
+    assert f"NOT MEASURED, 1 cells: this machine has no {ABSENT} device" in out
+    assert " pass" not in out.partition("1 cells:")[2]
+    assert "nothing was measured" in said
+
+
+def test_a_run_of_one_cell_is_written_and_green(folder_of_cases, call):
+    code, out, _ = call("run", "--mode", "hf_sdpa", "--dtype", "exact", "--prompts", "0")
+    assert code == 0
+    assert "1 cells: 1 pass;" in out
+    assert (folder_of_cases / "reports" / "runs" / "latest" / "run.json").is_file()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("replay", "some-run", "gpt2-default.hf_sdpa.exact"),
+        ("show", "some-run"),
+        ("show",),
+        ("logits", "some-run"),
+        ("bounds", "some-run"),
+    ],
+)
+def test_a_run_that_there_is_not_is_refused(arguments, folder, call):
+    code, _, said = call(*arguments)
+    assert code == 2
+    assert "is not a run; below reports/runs: none yet" in said
+
+
+def test_a_run_that_there_is_not_is_refused_with_those_that_there_are(a_run, call, monkeypatch):
+    monkeypatch.chdir(a_run)
+    code, _, said = call("show", "another")
+    assert (code, "below reports/runs: a-run, latest" in said) == (2, True)
+
+
+def test_resuming_a_run_that_there_is_not_is_refused(folder_of_cases, call):
+    code, _, said = call("run", "--resume", "some-run")
+    assert (code, "some-run is not a run" in said) == (2, True)
+
+
+def test_a_cell_that_the_run_does_not_have_is_refused_with_some_that_it_has(
+    a_run, call, monkeypatch
+):
+    monkeypatch.chdir(a_run)
+    code, _, said = call("replay", "a-run", "gpt2-default.bridge.exact")
+    assert code == 2
+    assert "has no cell 'gpt2-default.bridge.exact'" in said
+    assert "gpt2-default.hf_sdpa.float32" in said
+
+
+@pytest.mark.parametrize("name", ["a-run", "latest", "reports/runs/a-run"])
+def test_a_run_is_found_by_its_name_or_path_and_as_the_latest(name, a_run, call, monkeypatch):
+    monkeypatch.chdir(a_run)
+    code, out, _ = call("show", name)
+    assert (code, "1 cells: 1 pass;" in out) == (0, True)
+
+
+def test_a_cell_that_is_measured_again_and_gives_the_same_is_green(a_run, call, monkeypatch):
+    monkeypatch.chdir(a_run)
+    code, out, _ = call("replay", "a-run", "gpt2-default.hf_sdpa.float32")
+    assert (code, "again: 180 rows, 0 failing" in out) == (0, True)
+
+
+def test_logits_are_shown_for_what_is_asked_for(a_run, call, monkeypatch):
+    monkeypatch.chdir(a_run)
+    code, out, _ = call("logits", "--family", "gpt2")
+    assert (code, "gpt2-default" in out) == (0, True)
+    code, _, said = call("logits", "--family", "llama")
+    assert (code, "nothing in the run fits this selection" in said) == (2, True)
+
+
+def test_bounds_are_shown_beside_what_was_measured(a_run, call, monkeypatch):
+    monkeypatch.chdir(a_run)
+    code, out, _ = call("bounds")
+    assert (code, "float32" in out) == (0, True)
