@@ -16,7 +16,7 @@ import pytest
 
 from harness.case import Case, Cell
 from harness.errors import RunFolderError, UsageError
-from harness.record import GREEN, finished_cells, read_run
+from harness.record import GREEN, RED, finished_cells, read_run
 from harness.selection import AXES, Selection, cells_of, check_names, values_of
 
 if TYPE_CHECKING:
@@ -222,15 +222,19 @@ def _measured(cell: Cell, session: Session) -> CellResult:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Keep a run from being green of which no cell could be measured."""
+    """Keep a run from being green if none of its cells could be measured, or an older one is red."""
     state = session.config.stash[_SESSION]
     if hasattr(session.config, "workerinput") or not (state.run / "run.json").is_file():
         return
     from harness.record import read_cells
 
-    if session.exitstatus == pytest.ExitCode.OK and finished_cells(state.run):
-        if set(read_cells(state.run).verdict) == {"unavailable"}:
-            session.exitstatus = pytest.ExitCode.NO_TESTS_COLLECTED
+    if session.exitstatus != pytest.ExitCode.OK or not finished_cells(state.run):
+        return
+    verdicts = set(read_cells(state.run).verdict)
+    if verdicts == {"unavailable"}:
+        session.exitstatus = pytest.ExitCode.NO_TESTS_COLLECTED
+    elif verdicts & RED:  # in cells that the run had before it was resumed
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:

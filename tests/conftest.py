@@ -5,7 +5,7 @@ import os
 import hypothesis
 
 # The first torch call alone takes longer than hypothesis' usual deadline of 200 ms.
-hypothesis.settings.register_profile("harness", deadline=None, max_examples=50, print_blob=True)
+hypothesis.settings.register_profile("harness", deadline=None, max_examples=30, print_blob=True)
 hypothesis.settings.load_profile("harness")
 
 # Tensors here are tiny: a second thread costs more than it does, the more so beside other workers.

@@ -2,6 +2,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 
@@ -10,17 +11,24 @@ from harness.case import Case, Cell
 from harness.measure.references import References
 from harness.measure.run import Plan, measure_cell
 from harness.measure.writing import open_run, write_result
+from harness.record import read_deltas
 
 COMMAND = Path(sys.executable).with_name("harness")
 CASES = """
 import pytest
 from harness import Case
 
-@pytest.mark.harness(Case(family="gpt2"))
+@pytest.mark.harness(Case(family="gpt2"), Case(family="llama"))
 def test_port_agrees(cell, check_cell):
     check_cell(cell)
 """
+LATEST = "reports/runs/latest"
 ABSENT = next(device for device in ("mps", "cuda") if not getattr(torch, device).is_available())
+
+
+def numbers_of(run):
+    keys = ["cell_id", "prompt_id", "site"]
+    return read_deltas(run).astype(dict.fromkeys(keys, str)).set_index(keys).rel_l2.sort_index()
 
 
 @pytest.fixture
@@ -38,15 +46,23 @@ def folder_of_cases(folder):
 
 
 @pytest.fixture(scope="module")
-def a_run(tmp_path_factory):
-    """Give a folder in which one cell has been measured."""
+def measured(tmp_path_factory):
+    """Give a folder in which two cells have been measured."""
     folder = tmp_path_factory.mktemp("measured")
     run = folder / "reports" / "runs" / "a-run"
     open_run(run, selection={}, plan={})
-    cell = Cell(case=Case(family="gpt2"), loading_mode="hf_sdpa", dtype="float32")
     plan = Plan(drawn=0, shrink_seconds=0.0)
-    write_result(run, measure_cell(cell, run_id="a-run", references=References(), plan=plan))
+    for family in ("gpt2", "llama"):
+        cell = Cell(case=Case(family=family), loading_mode="hf_sdpa", dtype="float32")
+        write_result(run, measure_cell(cell, run_id="a-run", references=References(), plan=plan))
     return folder
+
+
+@pytest.fixture
+def a_run(measured, monkeypatch):
+    """Be in the folder in which two cells have been measured, and give their run."""
+    monkeypatch.chdir(measured)
+    return measured / "reports" / "runs" / "a-run"
 
 
 @pytest.fixture
@@ -99,18 +115,21 @@ def test_a_wrong_name_among_right_ones_is_found(folder_of_cases, call):
     assert (code, "unknown family 'lama'" in said) == (2, True)
 
 
+@pytest.mark.usefixtures("folder")
 @pytest.mark.parametrize("arguments", [("--nonsense",), ("run", "--nonsense"), ("nonsense",)])
-def test_an_unknown_option_or_command_is_refused(arguments, folder, call):
+def test_an_unknown_option_or_command_is_refused(arguments, call):
     assert call(*arguments)[0] == 2
 
 
-def test_a_folder_without_cases_is_refused(folder, call):
+@pytest.mark.usefixtures("folder")
+def test_a_folder_without_cases_is_refused(call):
     code, _, said = call("run")
     assert code == 2
     assert "no cases here" in said
 
 
-def test_an_empty_selection_is_not_green(folder_of_cases, call):
+@pytest.mark.usefixtures("folder_of_cases")
+def test_an_empty_selection_is_not_green(call):
     code, _, said = call("run", "--family", "gpt2", "--variant", "gqa")
     assert code == 2
     assert "nothing was measured: the selection is empty" in said
@@ -123,10 +142,9 @@ def test_a_file_of_cases_that_breaks_is_not_green(folder_of_cases, call):
     assert "nothing_of_that_name" in out
 
 
-def test_a_device_that_is_not_there_leaves_cells_unmeasured_and_is_said_and_not_green(
-    folder_of_cases, call
-):
-    arguments = ("--device", ABSENT, "--mode", "hf_sdpa", "--dtype", "float32")
+@pytest.mark.usefixtures("folder_of_cases")
+def test_a_device_that_is_not_there_leaves_cells_unmeasured_and_is_said_and_not_green(call):
+    arguments = ("--device", ABSENT, "--family", "gpt2", "--mode", "hf_sdpa", "--dtype", "float32")
     code, out, said = call("run", *arguments)
     assert code == 2
     assert "1 cells: 1 unavailable; 0 sites compared" in out
@@ -135,13 +153,17 @@ def test_a_device_that_is_not_there_leaves_cells_unmeasured_and_is_said_and_not_
     assert "nothing was measured" in said
 
 
-def test_a_run_of_one_cell_is_written_and_green(folder_of_cases, call):
-    code, out, _ = call("run", "--mode", "hf_sdpa", "--dtype", "exact", "--prompts", "0")
+@pytest.mark.usefixtures("folder_of_cases")
+def test_two_workers_give_what_one_process_gives_and_green_is_zero(call, measured):
+    arguments = ("--mode", "hf_sdpa", "--dtype", "float32", "--prompts", "0", "--jobs", "2")
+    code, out, _ = call("run", *arguments)
     assert code == 0
-    assert "1 cells: 1 pass;" in out
-    assert (folder_of_cases / "reports" / "runs" / "latest" / "run.json").is_file()
+    assert "2 cells: 2 pass;" in out
+    one, two = (numbers_of(path / LATEST) for path in (measured, Path.cwd()))
+    pd.testing.assert_series_equal(one, two)
 
 
+@pytest.mark.usefixtures("folder")
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -152,55 +174,54 @@ def test_a_run_of_one_cell_is_written_and_green(folder_of_cases, call):
         ("bounds", "some-run"),
     ],
 )
-def test_a_run_that_there_is_not_is_refused(arguments, folder, call):
+def test_a_run_that_there_is_not_is_refused(arguments, call):
     code, _, said = call(*arguments)
     assert code == 2
     assert "is not a run; below reports/runs: none yet" in said
 
 
-def test_a_run_that_there_is_not_is_refused_with_those_that_there_are(a_run, call, monkeypatch):
-    monkeypatch.chdir(a_run)
+@pytest.mark.usefixtures("a_run")
+def test_a_run_that_there_is_not_is_refused_with_those_that_there_are(call):
     code, _, said = call("show", "another")
     assert (code, "below reports/runs: a-run, latest" in said) == (2, True)
 
 
-def test_resuming_a_run_that_there_is_not_is_refused(folder_of_cases, call):
+@pytest.mark.usefixtures("folder_of_cases")
+def test_resuming_a_run_that_there_is_not_is_refused(call):
     code, _, said = call("run", "--resume", "some-run")
     assert (code, "some-run is not a run" in said) == (2, True)
 
 
-def test_a_cell_that_the_run_does_not_have_is_refused_with_some_that_it_has(
-    a_run, call, monkeypatch
-):
-    monkeypatch.chdir(a_run)
+@pytest.mark.usefixtures("a_run")
+def test_a_cell_that_the_run_does_not_have_is_refused_with_some_that_it_has(call):
     code, _, said = call("replay", "a-run", "gpt2-default.bridge.exact")
     assert code == 2
     assert "has no cell 'gpt2-default.bridge.exact'" in said
     assert "gpt2-default.hf_sdpa.float32" in said
 
 
+@pytest.mark.usefixtures("a_run")
 @pytest.mark.parametrize("name", ["a-run", "latest", "reports/runs/a-run"])
-def test_a_run_is_found_by_its_name_or_path_and_as_the_latest(name, a_run, call, monkeypatch):
-    monkeypatch.chdir(a_run)
+def test_a_run_is_found_by_its_name_or_path_and_as_the_latest(name, call):
     code, out, _ = call("show", name)
-    assert (code, "1 cells: 1 pass;" in out) == (0, True)
+    assert (code, "2 cells: 2 pass;" in out) == (0, True)
 
 
-def test_a_cell_that_is_measured_again_and_gives_the_same_is_green(a_run, call, monkeypatch):
-    monkeypatch.chdir(a_run)
+@pytest.mark.usefixtures("a_run")
+def test_a_cell_that_is_measured_again_and_gives_the_same_is_green(call):
     code, out, _ = call("replay", "a-run", "gpt2-default.hf_sdpa.float32")
     assert (code, "again: 180 rows, 0 failing" in out) == (0, True)
 
 
-def test_logits_are_shown_for_what_is_asked_for(a_run, call, monkeypatch):
-    monkeypatch.chdir(a_run)
+@pytest.mark.usefixtures("a_run")
+def test_logits_are_shown_for_what_is_asked_for(call):
     code, out, _ = call("logits", "--family", "gpt2")
     assert (code, "gpt2-default" in out) == (0, True)
-    code, _, said = call("logits", "--family", "llama")
+    code, _, said = call("logits", "--family", "bloom")
     assert (code, "nothing in the run fits this selection" in said) == (2, True)
 
 
-def test_bounds_are_shown_beside_what_was_measured(a_run, call, monkeypatch):
-    monkeypatch.chdir(a_run)
+@pytest.mark.usefixtures("a_run")
+def test_bounds_are_shown_beside_what_was_measured(call):
     code, out, _ = call("bounds")
     assert (code, "float32" in out) == (0, True)

@@ -201,20 +201,6 @@ def test_a_run_is_not_written_into_another_one(folder):
     result.stderr.fnmatch_lines(["*mine is there already; --resume it*"])
 
 
-def test_two_workers_give_the_cells_that_one_gives(folder):
-    outside = folder(GPT2, LLAMA)
-    exact = (*ONE_MODE, "--dtype=exact")
-    outside.runpytest(*exact, "--run=one").assert_outcomes(passed=2)
-    outside.runpytest(*exact, "--run=two", "-n2").assert_outcomes(passed=2)
-    one, two = (outside.path / "reports/runs" / name for name in ("one", "two"))
-    assert verdicts_in(one) == verdicts_in(two)
-    numbers = [
-        harness.read_deltas(run).set_index(["cell_id", "prompt_id", "site"]).rel_l2.sort_index()
-        for run in (one, two)
-    ]
-    pd.testing.assert_series_equal(*numbers)
-
-
 def kill_once_a_cell_is_finished(command, run):
     """Start a run in a group of its own, and kill the group as soon as a cell is finished."""
     process = subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL)
