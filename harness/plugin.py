@@ -222,7 +222,7 @@ def _measured(cell: Cell, session: Session) -> CellResult:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Keep a run from being green if none of its cells could be measured, or an older one is red."""
+    """Keep a run from being green if none of its cells was measured, or an older one is red."""
     state = session.config.stash[_SESSION]
     if hasattr(session.config, "workerinput") or not (state.run / "run.json").is_file():
         return

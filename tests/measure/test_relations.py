@@ -11,9 +11,25 @@ from harness.models.families import FAMILIES
 SEEDS = st.integers(0, 2**32)
 OUTSIDE = ("embed", "pos_embed", "ln_final.out", "logits")
 INSIDE = (
-    "resid_pre ln1.out attn.q attn.k attn.v attn.rot_q attn.rot_k attn.attn_scores attn.pattern "
-    "attn.z attn_out resid_mid ln2.out mlp.pre mlp.pre_linear mlp.post mlp_out resid_post"
-).split()
+    "resid_pre",
+    "ln1.out",
+    "attn.q",
+    "attn.k",
+    "attn.v",
+    "attn.rot_q",
+    "attn.rot_k",
+    "attn.attn_scores",
+    "attn.pattern",
+    "attn.z",
+    "attn_out",
+    "resid_mid",
+    "ln2.out",
+    "mlp.pre",
+    "mlp.pre_linear",
+    "mlp.post",
+    "mlp_out",
+    "resid_post",
+)
 WRITTEN = {"embed", "pos_embed", "resid_pre", "attn_out", "resid_mid", "mlp_out", "resid_post"}
 FACTORED = {"attn.q", "attn.k", "attn.v", "attn.z", "attn.rot_q", "attn.rot_k"}
 
@@ -30,10 +46,10 @@ CHANGED = {
 class Known:
     """What is folded: a gain of 2 and a bias of 3; a value bias of 5, of 7 once the norm is."""
 
-    def affine_of(self, site):
+    def affine_of(self, _):
         return torch.full((4,), 2.0), torch.full((4,), 3.0)
 
-    def value_bias_of(self, site, *, ln_folded):
+    def value_bias_of(self, _, *, ln_folded):
         return torch.full((2, 4), 7.0 if ln_folded else 5.0)
 
 

@@ -185,7 +185,7 @@ def test_no_pattern_sees_the_future(family):
 
 @pytest.mark.parametrize("family", [*SEQUENTIAL, "bert", "falcon", "gpt_neox"])
 def test_each_head_writes_what_its_pattern_reads(family):
-    """The values weighed by the pattern are z: taps of values and heads are where they should be."""
+    """So the taps of values, patterns and heads are where they should be."""
     for taken in exact_activations(family):
         for layer in range(3):
             pattern, value, z = (
