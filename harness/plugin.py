@@ -16,7 +16,7 @@ import pytest
 
 from harness.case import Case, Cell
 from harness.errors import RunFolderError, UsageError
-from harness.record import GREEN, RED, finished_cells, read_run
+from harness.record import GREEN, RED, finished_cells, read_cells, read_run
 from harness.selection import AXES, Selection, cells_of, check_names, values_of
 
 if TYPE_CHECKING:
@@ -102,7 +102,10 @@ def _session(config: pytest.Config) -> Session:
             selection = Selection(
                 **{axis: tuple(names) for axis, names in stored["selection"].items()}
             )
-        return Session(run=run, selection=selection, plan=stored["plan"], done=finished_cells(run))
+        done = finished_cells(run)
+        if done:
+            read_cells(run)  # a part that cannot be read is told before hours are spent
+        return Session(run=run, selection=selection, plan=stored["plan"], done=done)
     if told := getattr(config, "workerinput", {}).get("harness_run"):
         return Session(run=Path(told), selection=selection, plan=plan)
     now = dt.datetime.now(dt.timezone.utc)
@@ -226,8 +229,6 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     state = session.config.stash[_SESSION]
     if hasattr(session.config, "workerinput") or not (state.run / "run.json").is_file():
         return
-    from harness.record import read_cells
-
     if session.exitstatus != pytest.ExitCode.OK or not finished_cells(state.run):
         return
     verdicts = set(read_cells(state.run).verdict)

@@ -10,7 +10,7 @@ from harness.case import DEFAULT_DTYPES, DEVICES, DTYPES, LOADING_MODES, Case, C
 from harness.errors import SelectionError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
 AXES: Final = ("family", "variant", "mode", "dtype", "device", "checkpoint")
 
@@ -43,9 +43,18 @@ class Selection:
         return {axis: getattr(self, axis) for axis in AXES if getattr(self, axis)}
 
 
-def values_of(words: Iterable[str]) -> tuple[str, ...]:
-    """Split repeated and comma-separated options into single values."""
-    return tuple(value for word in words for value in word.split(",") if value)
+def values_of(words: Collection[str]) -> tuple[str, ...]:
+    """Split repeated and comma-separated options into single values.
+
+    Raises:
+        SelectionError: an option was given that names nothing, as an unset shell variable does;
+            it would ask for everything.
+    """
+    values = tuple(value for word in words for value in word.split(",") if value)
+    if words and not values:
+        message = f"an option names nothing ({', '.join(map(repr, words))}); leave it out for all"
+        raise SelectionError(message)
+    return values
 
 
 def check_names(selection: Selection, *, families: Iterable[str], variants: Iterable[str]) -> None:

@@ -186,6 +186,27 @@ def test_a_resumed_run_finishes_the_rest_as_it_was_begun(folder):
     assert all(again[part] == whole[part] for part in whole if part.parts[0] != "cells")
 
 
+def test_a_resumed_run_is_red_where_what_it_had_before_is_red(folder):
+    outside = folder(GPT2)
+    conftest = outside.makeconftest(FAULT)
+    outside.runpytest(*ONE_MODE, "--dtype=exact", "--run=mine").assert_outcomes(failed=1)
+    conftest.unlink()
+    result = outside.runpytest(*ONE_MODE, "--dtype=exact,float32", "--resume=reports/runs/mine")
+    result.assert_outcomes(passed=1)
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines(["FAIL gpt2-default.hf_sdpa.exact at blocks.1.mlp_out"])
+
+
+def test_a_run_with_a_part_that_cannot_be_read_is_not_resumed(folder):
+    outside = folder(GPT2)
+    outside.runpytest(*ONE_MODE, "--dtype=exact", "--run=mine").assert_outcomes(passed=1)
+    (part,) = outside.path.glob("reports/runs/mine/cells/*.parquet")
+    part.write_bytes(part.read_bytes()[:-9])
+    result = outside.runpytest(*QUICK, "--resume=reports/runs/mine")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*gpt2-default.hf_sdpa.exact.parquet cannot be read*"])
+
+
 def test_a_whole_run_has_nothing_to_resume(folder):
     outside = folder(GPT2)
     outside.runpytest(*ONE_MODE, "--dtype=exact", "--run=mine").assert_outcomes(passed=1)

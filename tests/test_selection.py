@@ -67,6 +67,12 @@ def test_values_are_given_one_by_one_or_by_commas(words, values):
     assert values_of(words) == values
 
 
+@pytest.mark.parametrize("words", [[""], [",", ""]])
+def test_an_option_that_names_nothing_is_refused_and_does_not_ask_for_everything(words):
+    with pytest.raises(SelectionError, match="names nothing"):
+        values_of(words)
+
+
 def test_who_asks_for_nothing_in_particular_gets_all_modes_in_the_default_dtypes_on_the_cpu():
     cells = cells_of(CASES, Selection())
     assert len(cells) == len(CASES) * len(LOADING_MODES) * len(DEFAULT_DTYPES)

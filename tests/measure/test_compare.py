@@ -148,6 +148,15 @@ def test_entries_that_do_not_count_do_not_matter(relation, pair, junk):
     assert compared(*spoilt, counts, relation=relation) == compared(*pair, relation=relation)
 
 
+@given(pairs(), st.sampled_from([None, NAN, INF]))
+def test_a_mask_spread_from_one_value_is_the_same_as_one_written_out(pair, planted):
+    actual, expected, _ = pair
+    if planted is not None:
+        actual.view(-1)[0] = planted
+    spread = torch.tensor([True]).expand(actual.shape)
+    assert compared(actual, expected, spread) == compared(actual, expected, spread.clone())
+
+
 def test_an_entry_that_counts_does_matter():
     actual = torch.zeros(2, 3)
     actual[1, 2] = 1e-30

@@ -7,6 +7,7 @@ from harness.case import Case, Cell, Limitation, Prompt
 from harness.errors import CaptureError
 from harness.measure import bounds
 from harness.measure.comparer import CellComparer, entries
+from harness.measure.prompts import Vocabulary, bank
 from harness.measure.references import References
 from harness.models.ports import load_port
 
@@ -212,3 +213,15 @@ def test_the_reference_errs_alike_whatever_the_port(references):
     }
     assert before == after
     assert max(before.values()) < 1e-5
+
+
+def test_a_flip_at_padding_leaves_nothing_unjudged(references):
+    """What mixtral computes at left padding differs between eager and fused attention."""
+    cell = Cell(case=Case(family="mixtral"), loading_mode="hf_sdpa", dtype="float32")
+    reference = references.of(cell)
+    comparer = CellComparer(cell, reference=reference, port=load_port(cell, reference.checkpoint))
+    vocabulary = Vocabulary.of(reference.checkpoint.config, padding=True)
+    prompt = next(p for p in bank(vocabulary) if p.origin == "bank:left_padding")
+    rows = {row["site"]: row["n_compared"] for row in comparer.distances(prompt)}
+    assert (comparer.routing_flips, comparer.unjudged) == (0, 0)
+    assert rows["logits"] == sum(map(sum, prompt.attention_mask)) * vocabulary.size

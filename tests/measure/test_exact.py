@@ -104,6 +104,7 @@ def test_what_reads_bytes_as_a_dtype_is_left_alone():
         assert torch.equal(bits.view(torch.float32), stored)
         assert torch.equal(bits.view(dtype=torch.float32), stored)
         assert torch.equal(torch.frombuffer(buffer, dtype=torch.float32), stored)
+        assert torch.equal(torch.asarray(buffer, dtype=torch.float32), stored)
 
 
 def test_torch_is_left_as_it_was_found():
