@@ -225,23 +225,24 @@ def read_cells(path: str | Path) -> pd.DataFrame:
     return _read(path, "cells")
 
 
-def read_deltas(path: str | Path) -> pd.DataFrame:
-    """Read a run's deltas, one row per cell, prompt and site."""
-    return _read(path, "deltas")
+def read_deltas(path: str | Path, *, cell: str = "*") -> pd.DataFrame:
+    """Read a run's deltas, one row per cell, prompt and site; of all cells, or of one by its id."""
+    return _read(path, "deltas", cell)
 
 
-def read_prompts(path: str | Path) -> pd.DataFrame:
-    """Read a run's prompts, one row per cell and prompt."""
-    return _read(path, "prompts")
+def read_prompts(path: str | Path, *, cell: str = "*") -> pd.DataFrame:
+    """Read a run's prompts, one row per cell and prompt; of all cells, or of one by its id."""
+    return _read(path, "prompts", cell)
 
 
-def _parts(run: Path, kind: Kind) -> list[Path]:
-    return sorted(file for file in (run / kind).glob("*.parquet") if file.name[0] != ".")
+def _parts(run: Path, kind: Kind, cell: str = "*") -> list[Path]:
+    found = (run / kind).glob(f"{cell}.parquet")
+    return sorted(file for file in found if file.name[0] != ".")
 
 
-def _read(path: str | Path, kind: Kind) -> pd.DataFrame:
+def _read(path: str | Path, kind: Kind, cell: str = "*") -> pd.DataFrame:
     read_run(path)
-    parts = _parts(Path(path), kind)
+    parts = _parts(Path(path), kind, cell)
     if not parts and not (kind != "cells" and finished_cells(path)):
         message = f"{path} has no {kind}: no cell of it finished; run it again, or --resume it"
         raise RunFolderError(message)

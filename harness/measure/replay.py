@@ -52,8 +52,8 @@ def replay_cell(run: Path, cell_id: str) -> Replay:
         dtype=str(row["dtype"]),
         device=row["device"],
     )
-    prompts = read_prompts(run)
-    asked = tuple(map(_prompt, prompts[prompts.cell_id == cell_id].to_dict("records")))
+    prompts = read_prompts(run, cell=cell_id)
+    asked = tuple(map(_prompt, prompts.to_dict("records")))
     plan = Plan(prompts=asked or None, shrink_seconds=0.0)
     result = measure_cell(cell, run_id=run.name, references=References(), plan=plan)
     before, now = row["checkpoint_digest"], result.row["checkpoint_digest"]
@@ -64,8 +64,8 @@ def replay_cell(run: Path, cell_id: str) -> Replay:
             f"  found:   {now}\n  stored:  {before}"
         )
         raise RunFolderError(message)
-    deltas = read_deltas(run) if asked else None
-    return _compared(result, deltas, cell_id)
+    deltas = read_deltas(run, cell=cell_id) if asked else None
+    return _compared(result, deltas)
 
 
 def _left_out(missing: str) -> tuple[Limitation, ...]:
@@ -83,7 +83,7 @@ def _left_out(missing: str) -> tuple[Limitation, ...]:
     )
 
 
-def _compared(result: CellResult, deltas: pd.DataFrame | None, cell_id: str) -> Replay:
+def _compared(result: CellResult, deltas: pd.DataFrame | None) -> Replay:
     """Say whether the same rows fail as did in the stored run, and how far any number moved."""
     again = {(delta["prompt_id"], delta["site"]): delta for delta in result.deltas}
     failing = {key for key, delta in again.items() if delta["verdict"] == "fail"}
@@ -91,7 +91,7 @@ def _compared(result: CellResult, deltas: pd.DataFrame | None, cell_id: str) -> 
     stored_failing: set[tuple[str, str]] = set()
     drift = 0.0
     if deltas is not None:
-        stored = deltas[deltas.cell_id == cell_id].set_index(["prompt_id", "site"])
+        stored = deltas.set_index(["prompt_id", "site"])
         stored_rows = set(stored.index)
         stored_failing = set(stored.index[stored.verdict == "fail"])
         moved = (
