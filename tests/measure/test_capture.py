@@ -104,6 +104,7 @@ def test_no_hook_stays_behind(runner):
 
 
 def test_no_hook_stays_behind_when_the_model_raises_in_the_middle(runner):
+    capture(runner, PROMPT, runner.sites)
     before = hooks_in(runner)
     with pytest.raises(ZeroDivisionError), breaking_in_the_middle(runner):
         capture(runner, PROMPT, runner.sites)
