@@ -43,20 +43,17 @@ class LoadingMode:
     processing: Processing = Processing()
 
 
+_FROM_PRETRAINED: Final = Processing(
+    fold_ln=True, center_writing_weights=True, center_unembed=True, fold_value_biases=True
+)
+"""What `HookedTransformer.from_pretrained` and compatibility mode do unless told otherwise."""
+
 LOADING_MODES: Final[dict[str, LoadingMode]] = {
     mode.name: mode
     for mode in (
         LoadingMode(name="bridge", port="bridge"),
         LoadingMode(
-            name="bridge_compat",
-            port="bridge",
-            compatibility=True,
-            processing=Processing(
-                fold_ln=True,
-                center_writing_weights=True,
-                center_unembed=True,
-                fold_value_biases=True,
-            ),
+            name="bridge_compat", port="bridge", compatibility=True, processing=_FROM_PRETRAINED
         ),
         LoadingMode(name="bridge_compat_no_processing", port="bridge", compatibility=True),
         *(
@@ -68,9 +65,23 @@ LOADING_MODES: Final[dict[str, LoadingMode]] = {
             )
             for flag in PROCESSING_FLAGS
         ),
+        LoadingMode(name="hooked", port="hooked", processing=_FROM_PRETRAINED),
+        LoadingMode(name="hooked_no_processing", port="hooked"),
+        *(
+            LoadingMode(name=f"hooked_{flag}", port="hooked", processing=Processing(**{flag: True}))
+            for flag in PROCESSING_FLAGS
+        ),
+        LoadingMode(name="hf_eager", port="transformers"),
         LoadingMode(name="hf_sdpa", port="transformers"),
     )
 }
+
+DEFAULT_MODES: Final = tuple(
+    name for name, mode in LOADING_MODES.items() if mode.port == "bridge" or name == "hf_sdpa"
+)
+"""The modes of the default matrix. `hooked` modes need TransformerLens before 4, which lives in
+environments of its own; `hf_eager` is the reference loaded once more: what a gate measures where
+there is no port, and a control that the reference repeats itself."""
 
 EXACT: Final = "exact"
 DTYPES: Final = (EXACT, "float32", "bfloat16", "float16")

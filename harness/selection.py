@@ -6,7 +6,15 @@ import difflib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from harness.case import DEFAULT_DTYPES, DEVICES, DTYPES, LOADING_MODES, Case, Cell
+from harness.case import (
+    DEFAULT_DTYPES,
+    DEFAULT_MODES,
+    DEVICES,
+    DTYPES,
+    LOADING_MODES,
+    Case,
+    Cell,
+)
 from harness.errors import SelectionError
 
 if TYPE_CHECKING:
@@ -82,14 +90,14 @@ def check_names(selection: Selection, *, families: Iterable[str], variants: Iter
 def cells_of(cases: Iterable[Case], selection: Selection) -> tuple[Cell, ...]:
     """Give every cell of the cases: all loading modes × dtypes × devices asked for.
 
-    Without a word on dtype and device these are the default dtypes on the CPU. Large checkpoints
-    come first, so that no worker is left with one at the end.
+    Without a word on mode, dtype and device these are the default ones. Large checkpoints come
+    first, so that no worker is left with one at the end.
     """
     by_size = sorted(cases, key=lambda case: case.checkpoint == "synthetic")
     return tuple(
         Cell(case=case, loading_mode=mode, dtype=dtype, device=device)
         for case in by_size
-        for mode in LOADING_MODES
+        for mode in (selection.mode or DEFAULT_MODES)
         for dtype in (selection.dtype or DEFAULT_DTYPES)
         for device in (selection.device or ("cpu",))
     )

@@ -34,14 +34,16 @@ FAULT = """
 
     @pytest.fixture(autouse=True)
     def fault(monkeypatch):
-        load = huggingface.load_sdpa
+        load = huggingface.load
 
-        def load_faulty(cell, checkpoint):
-            runner = load(cell, checkpoint)
+        def load_faulty(cell, checkpoint, attention):
+            runner = load(cell, checkpoint, attention=attention)
+            if attention == "eager":
+                return runner
             runner.model.get_submodule("transformer.h.1.mlp.c_proj").bias.data[3] += 1e-4
             return runner
 
-        monkeypatch.setattr(huggingface, "load_sdpa", load_faulty)
+        monkeypatch.setattr(huggingface, "load", load_faulty)
 """
 QUICK = ("--prompts=0", "--shrink-seconds=1", "-p", "no:cacheprovider")
 ONE_MODE = (*QUICK, "--mode=hf_sdpa")

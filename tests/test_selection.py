@@ -1,6 +1,6 @@
 import pytest
 
-from harness.case import DEFAULT_DTYPES, DEVICES, DTYPES, LOADING_MODES, Case, Cell
+from harness.case import DEFAULT_DTYPES, DEFAULT_MODES, DEVICES, DTYPES, LOADING_MODES, Case, Cell
 from harness.errors import SelectionError, UsageError
 from harness.selection import AXES, Selection, cells_of, check_names, values_of
 
@@ -75,9 +75,9 @@ def test_an_option_that_names_nothing_is_refused_and_does_not_ask_for_everything
 
 def test_who_asks_for_nothing_in_particular_gets_all_modes_in_the_default_dtypes_on_the_cpu():
     cells = cells_of(CASES, Selection())
-    assert len(cells) == len(CASES) * len(LOADING_MODES) * len(DEFAULT_DTYPES)
+    assert len(cells) == len(CASES) * len(DEFAULT_MODES) * len(DEFAULT_DTYPES)
     assert {cell.case for cell in cells} == set(CASES)
-    assert {cell.loading_mode for cell in cells} == set(LOADING_MODES)
+    assert {cell.loading_mode for cell in cells} == set(DEFAULT_MODES)
     assert {cell.dtype for cell in cells} == set(DEFAULT_DTYPES)
     assert {cell.device for cell in cells} == {"cpu"}
 

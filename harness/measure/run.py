@@ -12,7 +12,7 @@ import torch
 from harness.case import EXACT
 from harness.errors import HarnessError, Unavailable
 from harness.measure.comparer import CellComparer
-from harness.measure.prompts import Vocabulary, bank, draw_prompts, smallest_failing
+from harness.measure.prompts import Vocabulary, bank
 from harness.measure.references import References, numerics_of
 from harness.measure.verdict import differs_as_known, judged, judged_error
 from harness.models.ports import load_port
@@ -159,6 +159,8 @@ def _measure(
     vocabulary = Vocabulary.of(reference.checkpoint.config, padding=True)
     prompts = plan.prompts
     if prompts is None:
+        from harness.measure.drawing import draw_prompts  # noqa: PLC0415 - not in a worker
+
         drawn = draw_prompts(vocabulary, count=plan.drawn, seed=plan.seed)
         prompts = tuple({p.prompt_id: p for p in (*bank(vocabulary), *drawn)}.values())
     distances: list[Row] = []
@@ -189,6 +191,8 @@ def _describe_failure(
         return found is not None and found["site"] == first["site"]
 
     if plan.shrink_seconds > 0 and not differs_as_known(comparer.cell, first["site"]):
+        from harness.measure.drawing import smallest_failing  # noqa: PLC0415 - not in a worker
+
         smallest = smallest_failing(
             prompt, vocabulary, fails=fails, seconds=plan.shrink_seconds, seed=plan.seed
         )

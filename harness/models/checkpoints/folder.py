@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from filelock import FileLock
-from platformdirs import user_cache_path
 from safetensors import SafetensorError, safe_open
 
 from harness.errors import CheckpointError
@@ -42,7 +41,12 @@ class Checkpoint:
 def cache_folder() -> Path:
     """Give the folder in which checkpoints are kept: $HARNESS_CACHE or the user's cache."""
     chosen = os.environ.get(CACHE_VARIABLE)
-    root = Path(chosen) if chosen else user_cache_path("model-port-harness")
+    if chosen:
+        root = Path(chosen)
+    else:
+        from platformdirs import user_cache_path  # noqa: PLC0415 - not in a measuring worker
+
+        root = user_cache_path("model-port-harness")
     folder = root / "checkpoints"
     folder.mkdir(parents=True, exist_ok=True)
     return folder

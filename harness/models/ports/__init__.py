@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from harness.models.ports import bridge, huggingface
+from harness.models.ports import bridge, hooked, huggingface
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,7 +40,10 @@ def load_port(cell: Cell, checkpoint: Checkpoint) -> Runner:
     """
     if cell.mode.port == "bridge":
         return bridge.load(cell, checkpoint)
-    return huggingface.load_sdpa(cell, checkpoint)
+    if cell.mode.port == "hooked":
+        return hooked.load(cell, checkpoint)
+    attention = "sdpa" if cell.loading_mode == "hf_sdpa" else "eager"
+    return huggingface.load(cell, checkpoint, attention=attention)
 
 
 def load_reference(cell: Cell, checkpoint: Checkpoint) -> huggingface.TransformersRunner:
@@ -49,4 +52,4 @@ def load_reference(cell: Cell, checkpoint: Checkpoint) -> huggingface.Transforme
     Raises:
         CheckpointError: the weights do not fit the config.
     """
-    return huggingface.load_eager(cell, checkpoint)
+    return huggingface.load(cell, checkpoint, attention="eager")

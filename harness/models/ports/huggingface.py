@@ -37,28 +37,21 @@ TORCH_DTYPES = {
 }
 
 
-def load_eager(cell: Cell, checkpoint: Checkpoint) -> TransformersRunner:
-    """Load the reference: eager attention, whose scores and patterns can be read.
+def load(
+    cell: Cell, checkpoint: Checkpoint, *, attention: Literal["eager", "sdpa"]
+) -> TransformersRunner:
+    """Load the reference (eager, whose scores and patterns can be read) or the port `hf_sdpa`.
 
     Raises:
+        Refused: the model has no such attention.
         CheckpointError: the weights do not fit the config.
     """
     family = FAMILIES[cell.case.family]
-    model = load_model(family, checkpoint, dtype=cell.dtype, device=cell.device, attention="eager")
+    model = load_model(
+        family, checkpoint, dtype=cell.dtype, device=cell.device, attention=attention
+    )
     norms = family.folded_norms(cell.case.variant)
-    return TransformersRunner(family, model, norms=norms, traces_attention=True)
-
-
-def load_sdpa(cell: Cell, checkpoint: Checkpoint) -> TransformersRunner:
-    """Load the port `hf_sdpa`: the same library with PyTorch's fused attention.
-
-    Raises:
-        CheckpointError: the weights do not fit the config.
-    """
-    family = FAMILIES[cell.case.family]
-    model = load_model(family, checkpoint, dtype=cell.dtype, device=cell.device, attention="sdpa")
-    norms = family.folded_norms(cell.case.variant)
-    return TransformersRunner(family, model, norms=norms, traces_attention=False)
+    return TransformersRunner(family, model, norms=norms, traces_attention=attention == "eager")
 
 
 def load_model(
