@@ -3,10 +3,12 @@
 HarnessError                 every sentence ends with what to do next
 ├── UsageError               exit code 2: the question was not well put
 │   ├── SelectionError       an unknown family, mode, dtype, device; an empty selection
-│   └── RunFolderError       a folder that is not a run, or a part that cannot be read
+│   ├── RunFolderError       a folder that is not a run, or a part that cannot be read
+│   └── RequirementError     a spec that is no requirement, or that no release meets
 ├── CheckpointError          a checkpoint that is corrupt, or lacks or has too many tensors
 ├── CaptureError             sites asked for and sites got are not the same
 └── Unavailable              the cell cannot be measured here, for a reason outside the harness
+    ├── EnvironmentUnavailable  no such Python, no index, or a package that cannot be installed
     └── Refused              the port says itself that it does not do this model or mode
 """
 
@@ -29,6 +31,10 @@ class RunFolderError(UsageError):
     """A folder that is not a run, or a stored part that cannot be read."""
 
 
+class RequirementError(UsageError):
+    """A spec that is not a list of requirements, or that no set of releases meets."""
+
+
 class CheckpointError(HarnessError):
     """A checkpoint that cannot be trusted: corrupt, or with missing or extra tensors."""
 
@@ -39,6 +45,10 @@ class CaptureError(HarnessError):
 
 class Unavailable(HarnessError):
     """A cell that cannot be measured here; the reason lies outside the harness."""
+
+
+class EnvironmentUnavailable(Unavailable):
+    """An isolated environment that cannot be had here: its Python, an index, a build, torch."""
 
 
 class Refused(Unavailable):

@@ -10,8 +10,8 @@ PACKAGE = Path(__file__).parents[1] / "harness"
 
 BASE = {"errors", "case"}
 READING = BASE | {"record"}
-MEASURING = READING | {"provenance", "models"}
-BELOW = MEASURING | {"measure", "report", "selection", "scheduling"}
+MEASURING = READING | {"provenance", "models", "cache"}
+BELOW = MEASURING | {"measure", "report", "selection", "scheduling", "versions"}
 
 # Each room, and the rooms that it may import besides itself.
 ROOMS = {
@@ -19,8 +19,10 @@ ROOMS = {
     "case": {"errors"},
     "record": BASE,
     "provenance": BASE,
-    "models": BASE | {"record", "provenance"},
+    "models": BASE | {"record", "provenance", "cache"},
     "measure": MEASURING,
+    "cache": set(),
+    "versions": READING | {"provenance", "selection", "cache"},
     "report": READING,
     "selection": BASE,
     "scheduling": BASE,
