@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 ALL: Final = "all"
 _SEAL: Final = "environment.json"
 _KEY_LENGTH: Final = 16  # hex digits of sha256: 64 bits; the seal's lock is compared as well
+_DONORS: Final = 3  # each costs a walk of 0.3 s, and the nearest has nearly all that is shared
 _COMPILED: Final = "__pycache__"
 
 
@@ -96,12 +97,7 @@ def environment_for(lock: Lock, *, progress: Callable[[str], None] = _say_nothin
 def environments() -> list[Environment]:
     """Give the environments that are kept, the one used last first."""
     folder = cache_folder("environments")
-    kept = [
-        _opened(path)
-        for path in folder.iterdir()
-        if not path.name.startswith(".") and (path / _SEAL).is_file()
-    ]
-    return sorted(kept, key=lambda each: each.used, reverse=True)
+    return sorted(map(_opened, _kept(folder)), key=lambda each: each.used, reverse=True)
 
 
 def remove(key: str) -> tuple[str, ...]:
@@ -137,9 +133,14 @@ def _build(final: Path, lock: Lock, interpreter: Interpreter) -> None:
         # Relocatable, since it is renamed when it is whole.
         _uv(["venv", "--relocatable", "--clear", "--python", str(interpreter.path), "."], scratch)
         (scratch / "lock.txt").write_text(lock.text)
-        # Compiled now: where PYTHONDONTWRITEBYTECODE is set, each process would pay 15 to 25 s.
-        arguments = ["--compile-bytecode", "--link-mode", "hardlink", "--python"]
-        _uv(["pip", "sync", "lock.txt", *arguments, str(_python_in(scratch))], scratch)
+        sync = ["pip", "sync", "lock.txt", "--link-mode", "hardlink"]
+        sync += ["--python", str(_python_in(scratch))]
+        _uv(sync, scratch)
+        for donor in _donors(final.parent, interpreter, lock.versions):
+            _link_bytecode(_packages_in(donor), _packages_in(scratch))
+        # Compiled now, what is not there yet: a process that imports a stack uncompiled pays 15 to
+        # 25 s, and each does where bytecode must not be written.
+        _uv([*sync, "--compile-bytecode"], scratch)
         wrong = _lacks(scratch, lock.text)
         if wrong:
             message = f"{wrong} though uv installed it; next: clean uv's cache (uv cache clean)"
@@ -155,6 +156,34 @@ def _build(final: Path, lock: Lock, interpreter: Interpreter) -> None:
         }
         (scratch / _SEAL).write_text(json.dumps(seal, indent=1))
         scratch.rename(final)
+
+
+def _donors(folder: Path, interpreter: Interpreter, versions: dict[str, str]) -> list[Path]:
+    # The kept environments of this Python that share most packages with what is being built.
+    def shared(seal: dict[str, Any]) -> int:
+        return len(versions.items() & versions_in(seal["lock"]).items())
+
+    seals = ((path, _seal_of(path)) for path in _kept(folder))
+    same = [(path, seal) for path, seal in seals if seal["python"] == interpreter.tag]
+    same.sort(key=lambda each: shared(each[1]), reverse=True)
+    return [path for path, _ in same[:_DONORS]]
+
+
+def _link_bytecode(donor: Path, packages: Path) -> None:
+    # Compiling torch, transformers and what they need takes half a minute of processor time. A
+    # source that is the very same file on disk, linked from uv's cache, has the same bytecode.
+    for place, _, names in os.walk(donor):
+        if Path(place).name != _COMPILED:
+            continue
+        target = packages / Path(place).relative_to(donor)
+        for name in names:
+            source = Path(place).with_name(f"{name.rsplit('.', 2)[0]}.py")
+            try:
+                if source.samefile(target.with_name(source.name)):
+                    target.mkdir(exist_ok=True)
+                    os.link(Path(place, name), target / name)
+            except OSError:
+                continue  # not in both, there already, or just removed: it is compiled instead
 
 
 def _uv(arguments: list[str], folder: Path) -> None:
@@ -211,6 +240,10 @@ def _packages_in(folder: Path) -> Path:
 
 def _python_in(folder: Path) -> Path:
     return folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+
+
+def _kept(folder: Path) -> list[Path]:
+    return [path for path in folder.glob("[!.]*") if (path / _SEAL).is_file()]
 
 
 def _seal_of(folder: Path) -> dict[str, Any]:
