@@ -7,12 +7,11 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-import transformers
 
-from harness.errors import CheckpointError, Refused
 from harness.models.families import FAMILIES
 from harness.models.layouts import n_heads
 from harness.models.ports.attention_trace import AttentionTrace
+from harness.models.ports.loading import TORCH_DTYPES, load_model
 from harness.models.sites import LOGITS, at_layer, layer_of, order, within_block
 
 if TYPE_CHECKING:
@@ -24,17 +23,17 @@ if TYPE_CHECKING:
     from harness.models.checkpoints import Checkpoint
     from harness.models.family import Family, Tap
 
+__all__ = [
+    "TORCH_DTYPES",
+    "TransformersRunner",
+    "load",
+    "load_model",
+    "logits_of",
+    "model_inputs",
+]
+
 _TRACED = ("attn_scores", "pattern")
 _TRACED_ROTARY = ("rot_q", "rot_k")
-
-transformers.utils.logging.disable_progress_bar()  # a bar per cell would hide the run's own
-
-TORCH_DTYPES = {
-    "exact": torch.float64,
-    "float32": torch.float32,
-    "bfloat16": torch.bfloat16,
-    "float16": torch.float16,
-}
 
 
 def load(
@@ -43,7 +42,7 @@ def load(
     """Load the reference (eager, whose scores and patterns can be read) or the port `hf_sdpa`.
 
     Raises:
-        Refused: the model has no such attention.
+        Refused: this release lacks the architecture, or the model such an attention.
         CheckpointError: the weights do not fit the config.
     """
     family = FAMILIES[cell.case.family]
@@ -52,59 +51,6 @@ def load(
     )
     norms = family.folded_norms(cell.case.variant)
     return TransformersRunner(family, model, norms=norms, traces_attention=attention == "eager")
-
-
-def load_model(
-    family: Family,
-    checkpoint: Checkpoint,
-    *,
-    dtype: str,
-    device: str,
-    attention: Literal["eager", "sdpa"],
-) -> Any:
-    """Load a checkpoint with `from_pretrained(dtype=)`, and check that it took every tensor.
-
-    `.to(dtype)` afterwards would also cast non-persistent rotary buffers. Experts run eagerly,
-    since grouped matrix products have no float64.
-
-    Raises:
-        Refused: the model has no such attention.
-        CheckpointError: tensors are missing, extra or of a wrong shape; each is named.
-    """
-    config = transformers.AutoConfig.from_pretrained(checkpoint.path, local_files_only=True)
-    try:
-        model, report = getattr(transformers, family.auto_class).from_pretrained(
-            checkpoint.path,
-            config=config,
-            dtype=TORCH_DTYPES[dtype],
-            attn_implementation=attention,
-            local_files_only=True,
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,  # so that they are told by name; refused below
-            **({"experts_implementation": "eager"} if _has_experts(config) else {}),
-        )
-    except ValueError as error:
-        if "does not support an attention implementation" in str(error):
-            raise Refused(str(error).partition(" Please")[0]) from error
-        raise
-    except (OSError, RuntimeError) as error:
-        message = f"{checkpoint.path}: transformers cannot load it ({error})"
-        raise CheckpointError(message) from error
-    wrong = {kind: sorted(map(str, names)) for kind, names in report.items() if names}
-    if wrong:
-        found = "; ".join(f"{kind}: {', '.join(names)}" for kind, names in wrong.items())
-        message = (
-            f"{checkpoint.path}: weights and config do not fit\n  found:   {found}\n"
-            "  allowed: none missing, none extra\n"
-            "  next:    compare the names in *.safetensors with what config.json builds"
-        )
-        raise CheckpointError(message)
-    return model.eval().to(device)
-
-
-def _has_experts(config: Any) -> bool:
-    names = ("num_local_experts", "num_experts", "n_routed_experts")
-    return any(getattr(config, name, None) for name in names)
 
 
 class TransformersRunner:
