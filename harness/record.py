@@ -22,8 +22,8 @@ from harness.errors import RunFolderError
 if TYPE_CHECKING:
     import pandas as pd
 
-SCHEMA_VERSION: Final = 1
-Kind = Literal["cells", "deltas", "prompts"]
+SCHEMA_VERSION: Final = 2
+Kind = Literal["cells", "deltas", "fingerprints", "prompts"]
 Row = Mapping[str, Any]
 
 VERDICTS: Final = ("pass", "fail", "known", "stale", "error", "unavailable")
@@ -31,6 +31,8 @@ GREEN: Final = frozenset({"pass", "known"})
 RED: Final = frozenset({"fail", "stale", "error"})
 
 _TEXT, _WHOLE, _REAL = pa.string(), pa.int64(), pa.float64()
+# What is measured of a site needs no more than seven digits, and millions of rows no more bytes.
+_MEASURED = pa.float32()
 _LABEL = pa.dictionary(pa.int32(), pa.string())
 
 
@@ -62,6 +64,7 @@ _AXES: Final = (
 
 _NOT_RUN: Final = "the cell did not run to its end"
 _NOT_LOGITS: Final = "the site is not `logits`"
+_NOT_PORT: Final = "the side is no port"
 
 COLUMNS: Final[dict[str, tuple[Column, ...]]] = {
     "cells": (
@@ -96,38 +99,73 @@ COLUMNS: Final[dict[str, tuple[Column, ...]]] = {
         _column(
             "passed_through", pa.bool_(), "the reference's own code computed the port's tensor"
         ),
-        _column("max_abs", _REAL, "largest |port - reference| once the relation is taken out"),
-        _column("mean_abs", _REAL, "mean |port - reference|, likewise"),
-        _column("rms", _REAL, "root mean square of port - reference, likewise"),
-        _column("rel_l2", _REAL, "‖port - reference‖ / ‖reference‖, likewise"),
-        _column("cosine", _REAL, "cosine of port and reference", "one of them is zero"),
-        _column("mean_port", _REAL, "mean of the port's values, relation not applied"),
-        _column("mean_reference", _REAL, "mean of the reference's values, relation not applied"),
-        _column("std_port", _REAL, "their standard deviation, relation not applied"),
-        _column("std_reference", _REAL, "the same of the reference"),
-        _column("raw_max_abs", _REAL, "largest |port - reference| with nothing taken out"),
-        _column("shift_abs", _REAL, "largest part that the relation took out"),
-        _column("reference_error", _REAL, "rel_l2 of the reference against the oracle"),
-        _column("port_error", _REAL, "rel_l2 of the port against the oracle"),
-        _column("typical_error", _REAL, "reference_error, root mean square over prompts"),
+        _column("max_abs", _MEASURED, "largest |port - reference| once the relation is taken out"),
+        _column("mean_abs", _MEASURED, "mean |port - reference|, likewise"),
+        _column("rms", _MEASURED, "root mean square of port - reference, likewise"),
+        _column("rel_l2", _MEASURED, "‖port - reference‖ / ‖reference‖, likewise"),
+        _column("cosine", _MEASURED, "cosine of port and reference", "one of them is zero"),
+        _column("mean_port", _MEASURED, "mean of the port's values, relation not applied"),
+        _column(
+            "mean_reference", _MEASURED, "mean of the reference's values, relation not applied"
+        ),
+        _column("std_port", _MEASURED, "their standard deviation, relation not applied"),
+        _column("std_reference", _MEASURED, "the same of the reference"),
+        _column("raw_max_abs", _MEASURED, "largest |port - reference| with nothing taken out"),
+        _column("shift_abs", _MEASURED, "largest part that the relation took out"),
+        _column("reference_error", _MEASURED, "rel_l2 of the reference against the oracle"),
+        _column("port_error", _MEASURED, "rel_l2 of the port against the oracle"),
+        _column("typical_error", _MEASURED, "reference_error, root mean square over prompts"),
         _column(
             "error_ratio",
-            _REAL,
+            _MEASURED,
             "port_error / the largest of reference_error, typical_error and one rounding's error",
         ),
-        _column("chance_factor", _REAL, "how far chance takes the error of so few values"),
-        _column("bound", _REAL, "largest rel_l2 (dtype exact) or error_ratio (else) allowed"),
-        _column("kl_nats", _REAL, "KL(reference ‖ port), nats, mean per token", _NOT_LOGITS),
-        _column("top1_agreement", _REAL, "share of tokens with the same argmax", _NOT_LOGITS),
+        _column("chance_factor", _MEASURED, "how far chance takes the error of so few values"),
+        _column("bound", _MEASURED, "largest rel_l2 (dtype exact) or error_ratio (else) allowed"),
+        _column("kl_nats", _MEASURED, "KL(reference ‖ port), nats, mean per token", _NOT_LOGITS),
+        _column("top1_agreement", _MEASURED, "share of tokens with the same argmax", _NOT_LOGITS),
         _column("nonfinite", _WHOLE, "values not finite on either side"),
         _column("worst_index", _TEXT, "index of max_abs in the tensor, e.g. 0,7,12"),
         _column("verdict", _LABEL, "pass or fail"),
+    ),
+    "fingerprints": (
+        *(column for column in _AXES if column.name not in {"cell_id", "port", "loading_mode"}),
+        _column("side", _LABEL, "reference, oracle (of rounded weights) or port"),
+        _column("cell_id", _LABEL, "the port's cell", _NOT_PORT),
+        _column("loading_mode", _LABEL, "how the port was loaded", _NOT_PORT),
+        _column("site", _LABEL, "where, in TransformerLens' names without hook_"),
+        _column("place", _WHOLE, "the site's place in forward order, from 0"),
+        _column("relation", _LABEL, "coordinates: as it is (equal), or centred (shift)"),
+        _column("question", _WHOLE, "digest of checkpoint and prompts: only equals compare"),
+        _column("digest", _WHOLE, "64 bits over all prompts: equal digests are equal values"),
+        _column("norm", _REAL, "norm of the values of all prompts"),
+        _column("mean", _REAL, "their mean"),
+        _column("std", _REAL, "their standard deviation"),
+        _column("n_values", _WHOLE, "values that count"),
+        _column("masked", _WHOLE, "scores that the model itself masks out"),
+        _column("nonfinite", _WHOLE, "values that count and are not finite"),
+        _column("sketch", pa.list_(_REAL), "CountSketch of 32 buckets", "the side is a port"),
+        _column("prompt_norms", pa.list_(_REAL), "norm per prompt", "the side is a port"),
+        _column(
+            "prompt_projections", pa.list_(_REAL), "sketch of one bucket each", "side is a port"
+        ),
+        _column("rel_l2", _REAL, "port to reference, largest over prompts", _NOT_PORT),
+        _column("reference_error", _REAL, "of the reference to the oracle, typical", _NOT_PORT),
+        _column("error_ratio", _REAL, "largest over prompts, ÷ chance_factor", _NOT_PORT),
+        _column("failed", pa.bool_(), "port differs from the reference here", _NOT_PORT),
+        _column(
+            "difference_sketch",
+            pa.list_(_MEASURED),
+            "CountSketch of port - reference",
+            "the port agrees with the reference, or the side is none",
+        ),
     ),
     "prompts": (
         _column("run_id", _LABEL, "the run's folder name"),
         _column("cell_id", _LABEL, "the cell that ran it"),
         _column("prompt_id", _TEXT, "digest of tokens and mask"),
         _column("origin", _TEXT, "bank:<name>, hypothesis or shrunk"),
+        _column("fingerprinted", pa.bool_(), "fingerprints cover it"),
         _column("tokens", pa.list_(pa.list_(_WHOLE)), "token ids [batch, pos]"),
         _column("attention_mask", pa.list_(pa.list_(_WHOLE)), "ones where a token is real"),
     ),
@@ -233,6 +271,11 @@ def read_deltas(path: str | Path, *, cell: str = "*") -> pd.DataFrame:
 def read_prompts(path: str | Path, *, cell: str = "*") -> pd.DataFrame:
     """Read a run's prompts, one row per cell and prompt; of all cells, or of one by its id."""
     return _read(path, "prompts", cell)
+
+
+def read_fingerprints(path: str | Path, *, part: str = "*") -> pd.DataFrame:
+    """Read a run's fingerprints: per case and dtype the reference's, per cell the port's."""
+    return _read(path, "fingerprints", part)
 
 
 def _parts(run: Path, kind: Kind, cell: str = "*") -> list[Path]:

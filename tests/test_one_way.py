@@ -10,8 +10,9 @@ PACKAGE = Path(__file__).parents[1] / "harness"
 
 BASE = {"errors", "case"}
 READING = BASE | {"record"}
-MEASURING = READING | {"provenance", "models", "cache"}
-BELOW = MEASURING | {"measure", "report", "selection", "scheduling", "versions"}
+JUDGING = READING | {"bounds"}
+MEASURING = JUDGING | {"provenance", "models", "cache"}
+BELOW = MEASURING | {"measure", "judge", "report", "selection", "scheduling", "versions"}
 
 # Each room, and the rooms that it may import besides itself.
 ROOMS = {
@@ -20,10 +21,12 @@ ROOMS = {
     "record": BASE,
     "provenance": BASE,
     "models": BASE | {"record", "provenance", "cache"},
+    "bounds": set(),
     "measure": MEASURING,
+    "judge": JUDGING,
     "cache": set(),
-    "versions": READING | {"provenance", "selection", "cache"},
-    "report": READING,
+    "versions": JUDGING | {"provenance", "selection", "cache", "judge"},
+    "report": JUDGING | {"judge"},
     "selection": BASE,
     "scheduling": BASE,
     "plugin": BELOW,

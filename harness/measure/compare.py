@@ -116,6 +116,33 @@ def relative_distance(
     return _ratio(float((brought - wanted).norm()), float(wanted.norm()))
 
 
+def brought_together(
+    actual: Float[Tensor, "*shape"],
+    expected: Float[Tensor, "*shape"],
+    *,
+    relation: Relation,
+    counts: Bool[Tensor, "*shape"],
+) -> Brought:
+    """Give both sides in the coordinates in which `compare` sees them.
+
+    Raises:
+        ValueError: the shapes do not fit, or no entry counts.
+    """
+    sides = _prepared(actual, expected, counts)
+    brought, wanted = relation.bring_together(sides.left, sides.right, sides.used)
+    return Brought(actual=brought, expected=wanted, number=sides.number, nonfinite=sides.nonfinite)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Brought:
+    """Both sides in float64, the relation taken out, zero where they are not compared."""
+
+    actual: Tensor
+    expected: Tensor
+    number: int
+    nonfinite: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Sides:
     """Both tensors in float64, zero where they are not used; None for a mask: all, or none."""

@@ -7,23 +7,25 @@ from typing import TYPE_CHECKING, Any, Final
 
 import torch
 
+from harness import bounds
 from harness.case import EXACT
-from harness.errors import CaptureError
-from harness.measure import bounds
 from harness.measure.capture import capture
 from harness.measure.compare import (
     Comparison,
+    brought_together,
     compare,
     kl_nats,
     relative_distance,
     top1_agreement,
 )
+from harness.measure.entries import by_x, entries, spread
+from harness.measure.fingerprint import Fingerprint
 from harness.measure.references import Reference, numerics_of
 from harness.measure.relations import Relation, relation_for, tightest_relation
 from harness.measure.routing import NO_FLIPS, experts_chosen, flips_between
 from harness.measure.verdict import differs_by_itself
 from harness.models.families import FAMILIES
-from harness.models.sites import LOGITS, is_attention_matrix, layer_of
+from harness.models.sites import LOGITS, layer_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -72,9 +74,15 @@ class CellComparer:
         self.unjudged = 0
         self.compared = tuple(self.relations)
         self.missing = tuple(missing)
+        self.prints: dict[str, Fingerprint] = {}
 
-    def distances(self, prompt: Prompt, *, keep: bool = True) -> list[Row]:
-        """Run a prompt on all sides and give one row per site, in forward order, not yet judged."""
+    def distances(
+        self, prompt: Prompt, *, keep: bool = True, fingerprinted: bool = False
+    ) -> list[Row]:
+        """Run a prompt on all sides and give one row per site, in forward order, not yet judged.
+
+        With `fingerprinted` the port's activations are added to its fingerprints.
+        """
         expected = self.reference.activations(prompt, keep=keep)
         oracle = self.reference.oracle.activations(prompt, keep=keep)
         with numerics_of(self.cell.dtype):
@@ -91,7 +99,11 @@ class CellComparer:
                 self.unjudged += 1
                 continue
             tensors = (actual[site], expected[site], oracle[site])
-            rows.append(self._distance(prompt, site, *tensors, untouched=untouched))
+            rows.append(
+                self._distance(
+                    prompt, site, *tensors, untouched=untouched, fingerprinted=fingerprinted
+                )
+            )
         return rows
 
     def learn_typical_errors(self, rows: Sequence[Row]) -> None:
@@ -157,6 +169,13 @@ class CellComparer:
         with numerics_of(self.cell.dtype):
             return tuple(self.port.run(prompt, self.silenced))
 
+    def leave_out_silent(self, prompt: Prompt) -> None:
+        """Run the port once, and count sites whose hooks do not fire among the missing ones."""
+        with numerics_of(self.cell.dtype):
+            fired = self.port.run(prompt, self.compared)
+        self.missing += tuple(site for site in self.compared if site not in fired)
+        self.compared = tuple(site for site in self.compared if site in fired)
+
     def tightest(self, prompt: Prompt, site: str) -> str:
         """Say in words the tightest relation that holds at a site."""
         with numerics_of(self.cell.dtype):
@@ -178,6 +197,7 @@ class CellComparer:
         oracle: Tensor,
         *,
         untouched: Tensor | None,
+        fingerprinted: bool,
     ) -> Row:
         dtype = self.cell.dtype
         relation = self.relations[site]
@@ -185,7 +205,7 @@ class CellComparer:
         def aligned(left: Tensor, right: Tensor) -> tuple[Tensor, Tensor, Tensor]:
             left, right, counts = entries(left, right, prompt, site, dtype=dtype)
             if untouched is not None:
-                counts = counts & _along(untouched, site, counts)
+                counts = counts & spread(untouched, site, counts)
             return left, right, counts
 
         left, right, counts = aligned(actual, expected)
@@ -202,11 +222,25 @@ class CellComparer:
                 right, true, counts = aligned(expected, oracle)
                 errors[key] = relative_distance(right, true, relation=plain, counts=counts)
             reference_error = errors[key]
+        if fingerprinted:
+            left, right, counts = aligned(actual, expected)
+            brought = brought_together(left, right, relation=relation, counts=counts)
+            # Below this no bound can be passed, and a port that agrees needs no sketch of its own.
+            small = bounds.EXACT_BOUND if dtype == EXACT else bounds.error_floor(dtype)
+            differs = not port_error <= small
+            self.prints.setdefault(site, Fingerprint(seed=site)).add(
+                brought.actual,
+                prompt_id=prompt.prompt_id,
+                number=brought.number,
+                nonfinite=brought.nonfinite,
+                sketched=False,
+                difference=brought.actual - brought.expected if differs else None,
+            )
         return {
             "prompt_id": prompt.prompt_id,
             "site": site,
             "layer": layer_of(site),
-            "tensor_shape": _by_x(actual),
+            "tensor_shape": by_x(actual),
             "n_compared": against.compared,
             "relation": relation.kind,
             **_numbers(against),
@@ -214,56 +248,6 @@ class CellComparer:
             "port_error": port_error,
             **_logit_numbers(site, actual, expected, prompt),
         }
-
-
-def entries(
-    actual: Tensor, expected: Tensor, prompt: Prompt, site: str, *, dtype: str
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Give both tensors in one shape, and which of their entries count: [batch, pos, …].
-
-    Padding does not count: what a model computes there is nobody's promise. In a matrix of
-    scores, what is masked out is minus infinity on both sides and does not count; where one side
-    masks and the other does not, the infinity stays alone and fails.
-
-    Raises:
-        CaptureError: the shapes do not fit.
-    """
-    try:
-        shape = torch.broadcast_shapes(actual.shape, expected.shape)
-    except RuntimeError as error:
-        message = (
-            f"{site}: the port's tensor is {_by_x(actual)}, the reference's {_by_x(expected)}; "
-            "next: see whether the port's hook gives what its name says"
-        )
-        raise CaptureError(message) from error
-    actual, expected = actual.expand(shape), expected.expand(shape)
-    # A decoder that reads an encoder has no mask of its own.
-    if prompt.padded and not site.startswith("decoder_"):
-        real = torch.tensor(prompt.attention_mask, dtype=torch.bool, device=actual.device)
-        if shape[0] == 1:  # one row stands for all, as GPT-2's positions do
-            real = real.all(0, keepdim=True)
-        counts = _along(real, site, actual)
-    else:
-        counts = torch.ones((), dtype=torch.bool, device=actual.device).expand(shape)
-    if not is_attention_matrix(site):
-        return actual, expected, counts
-    if site.endswith("attn_scores"):
-        floor = bounds.masked_below(dtype)
-        actual = actual.masked_fill(actual <= floor, -math.inf)
-        expected = expected.masked_fill(expected <= floor, -math.inf)
-        counts = counts & ~(actual.isneginf() & expected.isneginf())
-    return actual, expected, counts
-
-
-def _by_x(tensor: Tensor) -> str:
-    return "x".join(map(str, tensor.shape))
-
-
-def _along(positions: Tensor, site: str, like: Tensor) -> Tensor:
-    """Spread [batch, pos] over a site's layout; in a matrix of attention, over its queries."""
-    if is_attention_matrix(site):
-        return positions[:, None, :, None].expand(like.shape)
-    return positions.view(*positions.shape, *(1,) * (like.ndim - 2)).expand(like.shape)
 
 
 _NUMBERS: Final = ("max_abs", "mean_abs", "rms", "rel_l2", "cosine", "raw_max_abs", "shift_abs")

@@ -4,26 +4,32 @@ from __future__ import annotations
 
 import gc
 from contextlib import nullcontext
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from harness.case import EXACT, Cell
 from harness.measure.capture import capture
+from harness.measure.entries import entries
 from harness.measure.exact import true_float64
-from harness.measure.relations import layer_site
+from harness.measure.fingerprint import Fingerprint
+from harness.measure.relations import EQUAL, SHIFT, layer_site, may_shift
 from harness.models.checkpoints import checkpoint_of
 from harness.models.ports import load_reference
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
     from contextlib import AbstractContextManager
 
     from torch import Tensor
 
-    from harness.case import Prompt
+    from harness.case import Case, Prompt
+    from harness.measure.relations import Relation
+    from harness.models.checkpoints import Checkpoint
     from harness.models.ports.huggingface import TransformersRunner
 
 Activations = dict[str, "Tensor"]
+Row = dict[str, Any]
 
 
 def numerics_of(dtype: str) -> AbstractContextManager[None]:
@@ -38,18 +44,20 @@ class Reference:
     rounds them, it has the rounded ones, so that the error measured is the computation's alone.
     """
 
-    def __init__(self, cell: Cell, *, exact: Reference | None) -> None:
+    def __init__(self, cell: Cell, checkpoint: Checkpoint, *, exact: Reference | None) -> None:
         """Load the reference; share the exact one's oracle if no weight was rounded."""
-        self.checkpoint = checkpoint_of(cell.case)
+        self.checkpoint = checkpoint
         self.dtype = cell.dtype
         with numerics_of(cell.dtype):
             self.runner: TransformersRunner = load_reference(cell, self.checkpoint)
         self.oracle = self
         if exact is not None:
             same = _same_weights(self.runner.model, exact.runner.model)
-            self.oracle = exact if same else _with_weights_of(self.runner, cell)
+            self.oracle = exact if same else _with_weights_of(self, cell)
+        self.of_rounded_weights = False
         self._kept: dict[str, Activations] = {}
         self.errors: dict[tuple[str, str, str], float] = {}
+        self._prints: dict[tuple[str, ...], list[Row]] = {}
 
     def activations(self, prompt: Prompt, *, keep: bool = True) -> Activations:
         """Run the prompt through the reference and give all its sites."""
@@ -60,6 +68,47 @@ class Reference:
         if keep:
             self._kept[prompt.prompt_id] = taken
         return taken
+
+    def fingerprints(self, prompts: Sequence[Prompt]) -> list[Row]:
+        """Give the fingerprint of every site over the prompts, once for all modes that share it.
+
+        Where some mode compares a site up to a shift, it is fingerprinted centred as well.
+        """
+        asked = tuple(prompt.prompt_id for prompt in prompts)
+        if asked not in self._prints:
+            self._prints[asked] = [
+                self._print(site, relation, place, prompts)
+                for place, site in enumerate(self.runner.sites)
+                for relation in (EQUAL, SHIFT)
+                if relation is EQUAL or may_shift(site, self.runner.family)
+            ]
+        return self._prints[asked]
+
+    def _print(self, site: str, relation: Relation, place: int, prompts: Sequence[Prompt]) -> Row:
+        found = Fingerprint(seed=site)
+        for prompt in prompts:
+            tensor = self.activations(prompt)[site]
+            tensor, _, counts = entries(tensor, tensor, prompt, site, dtype=self.dtype)
+            values = tensor.double()
+            used = counts & values.isfinite()
+            values = torch.where(used, values, 0.0)
+            brought, _ = relation.bring_together(values, values, used)
+            found.add(
+                brought,
+                prompt_id=prompt.prompt_id,
+                number=int(used.sum()),
+                masked=int(values.numel() - counts.sum()),
+                nonfinite=int((counts & ~used).sum()),
+            )
+        return {
+            "site": site,
+            "place": place,
+            "relation": relation.kind,
+            **found.row(),
+            "sketch": found.sketch.tolist(),
+            "prompt_norms": found.norms,
+            "prompt_projections": found.projections,
+        }
 
     def affine_of(self, site: str) -> tuple[Tensor, Tensor]:
         """Give gain and bias [d_model] of the norm at a site, in float64."""
@@ -86,8 +135,9 @@ class Reference:
 class References:
     """The references of the checkpoint at hand; another checkpoint lets the last one go."""
 
-    def __init__(self) -> None:
-        """Start with none loaded."""
+    def __init__(self, checkpoint: Callable[[Case], Checkpoint] = checkpoint_of) -> None:
+        """Start with none loaded; `checkpoint` gives the folder of a case's checkpoint."""
+        self._checkpoint = checkpoint
         self._case_id = ""
         self._loaded: dict[tuple[str, str], Reference] = {}
 
@@ -106,7 +156,8 @@ class References:
             as_asked = Cell(
                 case=cell.case, loading_mode=cell.loading_mode, dtype=dtype, device=cell.device
             )
-            self._loaded[key] = Reference(as_asked, exact=exact)
+            checkpoint = self._checkpoint(cell.case)
+            self._loaded[key] = Reference(as_asked, checkpoint, exact=exact)
         return self._loaded[key]
 
 
@@ -118,13 +169,14 @@ def _same_weights(model: torch.nn.Module, exact: torch.nn.Module) -> bool:
     )
 
 
-def _with_weights_of(runner: TransformersRunner, cell: Cell) -> Reference:
-    """Give an exact reference that holds the runner's rounded weights."""
+def _with_weights_of(reference: Reference, cell: Cell) -> Reference:
+    """Give an exact reference that holds another's rounded weights."""
     exact_cell = Cell(
         case=cell.case, loading_mode=cell.loading_mode, dtype=EXACT, device=cell.device
     )
-    oracle = Reference(exact_cell, exact=None)
-    rounded = dict(runner.model.named_parameters())
+    oracle = Reference(exact_cell, reference.checkpoint, exact=None)
+    oracle.of_rounded_weights = True
+    rounded = dict(reference.runner.model.named_parameters())
     with torch.no_grad():
         for name, weight in oracle.runner.model.named_parameters():
             weight.copy_(rounded[name])

@@ -73,6 +73,14 @@ class Relation:
 
 
 EQUAL: Final = Relation(kind="equal", because="nothing is processed here")
+SHIFT: Final = Relation(kind="shift", because="some loading mode compares up to a shift")
+
+
+def may_shift(site: str, family: Family) -> bool:
+    """Say whether some loading mode compares the site up to a shift."""
+    inside = within_block(site)
+    written = inside in _WRITTEN and family.layer_norm
+    return site == LOGITS or written or (inside == "attn.attn_scores" and family.scores_shifted)
 
 
 def _centred(values: Tensor, used: Tensor | None) -> Tensor:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from harness.case import Case, Cell, Limitation, Prompt
+import numpy as np
+
+from harness.case import Case, Cell, Limitation
 from harness.errors import RunFolderError
+from harness.measure.question import prompt_of
 from harness.measure.references import References
 from harness.measure.run import CellResult, Plan, measure_cell
 from harness.record import read_cells, read_deltas, read_prompts
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from pathlib import Path
 
     import pandas as pd
@@ -53,7 +55,7 @@ def replay_cell(run: Path, cell_id: str) -> Replay:
         device=row["device"],
     )
     prompts = read_prompts(run, cell=cell_id)
-    asked = tuple(map(_prompt, prompts.to_dict("records")))
+    asked = tuple(map(prompt_of, prompts.to_dict("records")))
     plan = Plan(prompts=asked or None, shrink_seconds=0.0)
     result = measure_cell(cell, run_id=run.name, references=References(), plan=plan)
     before, now = row["checkpoint_digest"], result.row["checkpoint_digest"]
@@ -95,7 +97,7 @@ def _compared(result: CellResult, deltas: pd.DataFrame | None) -> Replay:
         stored_rows = set(stored.index)
         stored_failing = set(stored.index[stored.verdict == "fail"])
         moved = (
-            abs(float(stored.rel_l2[key]) - again[key]["rel_l2"])
+            abs(float(stored.rel_l2[key]) - float(np.float32(again[key]["rel_l2"])))
             for key in stored_rows & again.keys()
         )
         drift = max((step for step in moved if math.isfinite(step)), default=0.0)
@@ -106,11 +108,3 @@ def _compared(result: CellResult, deltas: pd.DataFrame | None) -> Replay:
     )
     same = again.keys() == stored_rows and failing == stored_failing
     return Replay(result=result, same=same, words=words)
-
-
-def _prompt(row: Mapping[Any, Any]) -> Prompt:
-    return Prompt(
-        tokens=tuple(tuple(map(int, tokens)) for tokens in row["tokens"]),
-        attention_mask=tuple(tuple(map(int, mask)) for mask in row["attention_mask"]),
-        origin=str(row["origin"]),
-    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import resource
 import time
 from dataclasses import dataclass
@@ -31,23 +32,32 @@ Row = dict[str, Any]
 class Plan:
     """How a cell is asked: prompts drawn beside the bank, their seed, time to shrink a failure.
 
-    `prompts` replaces bank and drawing, as in a replay.
+    `prompts` replaces bank and drawing, as in a replay or a gate. All of them are fingerprinted;
+    else the bank is, so that a nightly run whose drawn prompts change stays comparable. A
+    `lenient` plan counts hooks that never fire among the missing sites: which ones another
+    version has is for a gate to judge.
     """
 
     drawn: int = 3
     seed: int = 0
     shrink_seconds: float = 20.0
+    lenient: bool = False
     prompts: tuple[Prompt, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CellResult:
-    """What a cell gave: its own row, its deltas, and the prompts that it ran."""
+    """What a cell gave: its own row, its deltas, the prompts that it ran, and fingerprints.
+
+    Fingerprints come in parts: the port's under the cell's id, and those of reference and oracle
+    under names that all cells of the case and dtype share.
+    """
 
     cell: Cell
     row: Row
     deltas: tuple[Row, ...]
     prompts: tuple[Row, ...]
+    fingerprints: dict[str, tuple[Row, ...]]
 
     @property
     def verdict(self) -> str:
@@ -99,7 +109,16 @@ def measure_cell(
         cell=cell,
         row=row,
         deltas=tuple({**axes, **delta} for delta in outcome.deltas),
-        prompts=tuple(_prompt_row(prompt, cell, run_id) for prompt in outcome.prompts),
+        prompts=tuple(
+            _prompt_row(
+                prompt, cell, run_id, fingerprinted=prompt.prompt_id in outcome.fingerprinted
+            )
+            for prompt in outcome.prompts
+        ),
+        fingerprints={
+            name: tuple(_fingerprint_row(found, axes) for found in rows)
+            for name, rows in outcome.fingerprints.items()
+        },
     )
 
 
@@ -120,6 +139,8 @@ class Outcome:
         self.woken: tuple[str, ...] = ()
         self.routing_flips = 0
         self.unjudged = 0
+        self.fingerprinted: frozenset[str] = frozenset()
+        self.fingerprints: dict[str, list[Row]] = {}
 
     def counts(self) -> Row:
         """Give the columns of the cell's row that sum up its deltas."""
@@ -155,7 +176,6 @@ def _measure(
     with numerics_of(cell.dtype):
         port = load(cell, reference.checkpoint)
     comparer = CellComparer(cell, reference=reference, port=port)
-    outcome.compared, outcome.missing = comparer.compared, comparer.missing
     vocabulary = Vocabulary.of(reference.checkpoint.config, padding=True)
     prompts = plan.prompts
     if prompts is None:
@@ -163,18 +183,102 @@ def _measure(
 
         drawn = draw_prompts(vocabulary, count=plan.drawn, seed=plan.seed)
         prompts = tuple({p.prompt_id: p for p in (*bank(vocabulary), *drawn)}.values())
+    if plan.lenient and prompts:
+        comparer.leave_out_silent(prompts[0])
+    outcome.compared, outcome.missing = comparer.compared, comparer.missing
+    fixed = [p for p in prompts if plan.prompts is not None or p.origin.startswith("bank:")]
+    outcome.fingerprinted = frozenset(prompt.prompt_id for prompt in fixed)
     distances: list[Row] = []
     for prompt in prompts:
         outcome.prompts.append(prompt)
-        distances += comparer.distances(prompt)
+        distances += comparer.distances(
+            prompt, fingerprinted=prompt.prompt_id in outcome.fingerprinted
+        )
     outcome.routing_flips, outcome.unjudged = comparer.routing_flips, comparer.unjudged
     comparer.learn_typical_errors(distances)
     outcome.deltas = [comparer.judged(row) for row in distances]
     outcome.passed_through = port.passed_through()
     outcome.woken = comparer.woken(prompts[0]) if prompts else ()
+    outcome.fingerprints = _fingerprints(comparer, fixed, outcome)
     outcome.first = comparer.first_failure(outcome.deltas)
     if outcome.first is not None:
         _describe_failure(comparer, vocabulary, plan, outcome)
+
+
+def _fingerprints(
+    comparer: CellComparer, prompts: Sequence[Prompt], outcome: Outcome
+) -> dict[str, list[Row]]:
+    """Give the fingerprints of reference, oracle and port over the prompts, part by part."""
+    cell, reference = comparer.cell, comparer.reference
+    question = _question(reference.checkpoint.digest, prompts)
+    shared = {"side": "reference", "dtype": cell.dtype, "question": question, **_NO_PORT}
+    name = ".".join((cell.case.id, cell.dtype, *([] if cell.device == "cpu" else [cell.device])))
+    parts = {f"{name}.reference": [{**row, **shared} for row in reference.fingerprints(prompts)]}
+    if reference.oracle is not reference:
+        own = reference.oracle.of_rounded_weights
+        side, dtype = ("oracle", cell.dtype) if own else ("reference", EXACT)
+        oracle_name = f"{name}.oracle" if own else f"{name.replace(cell.dtype, EXACT)}.reference"
+        parts[oracle_name] = [
+            {**row, **shared, "side": side, "dtype": dtype}
+            for row in reference.oracle.fingerprints(prompts)
+        ]
+    by_site: dict[str, list[Row]] = {}
+    for delta in outcome.deltas:
+        if delta["prompt_id"] in outcome.fingerprinted:
+            by_site.setdefault(delta["site"], []).append(delta)
+    port = []
+    places = {site: place for place, site in enumerate(reference.runner.sites)}
+    for site, deltas in by_site.items():
+        found = comparer.prints[site]
+        ratios = [delta["error_ratio"] / delta["chance_factor"] for delta in deltas]
+        port.append(
+            {
+                "side": "port",
+                "dtype": cell.dtype,
+                "question": question,
+                "cell_id": cell.id,
+                "loading_mode": cell.loading_mode,
+                "site": site,
+                "place": places[site],
+                "relation": comparer.relations[site].for_the_reference().kind,
+                **found.row(),
+                "sketch": None,
+                "prompt_norms": None,
+                "prompt_projections": None,
+                "rel_l2": max(delta["rel_l2"] for delta in deltas),
+                "reference_error": deltas[0]["typical_error"],
+                "error_ratio": max(ratios),
+                "failed": any(delta["verdict"] == "fail" for delta in deltas),
+                "difference_sketch": found.difference.tolist() if found.difference.any() else None,
+            }
+        )
+    parts[cell.id] = port
+    return parts
+
+
+_NO_PORT = dict.fromkeys(
+    (
+        "cell_id",
+        "loading_mode",
+        "rel_l2",
+        "reference_error",
+        "error_ratio",
+        "failed",
+        "difference_sketch",
+    )
+)
+
+
+def _question(checkpoint_digest: str, prompts: Sequence[Prompt]) -> int:
+    """Give a digest of what was asked: the checkpoint and the prompts, in their order."""
+    asked = " ".join((checkpoint_digest, *(prompt.prompt_id for prompt in prompts)))
+    whole = hashlib.blake2b(asked.encode(), digest_size=8).digest()
+    return int.from_bytes(whole, "little", signed=True)
+
+
+def _fingerprint_row(found: Row, axes: Row) -> Row:
+    names = ("run_id", "family", "variant", "checkpoint", "device")
+    return {**{name: axes[name] for name in names}, **found}
 
 
 def _describe_failure(
@@ -246,12 +350,13 @@ def _axes(cell: Cell, run_id: str) -> Row:
     }
 
 
-def _prompt_row(prompt: Prompt, cell: Cell, run_id: str) -> Row:
+def _prompt_row(prompt: Prompt, cell: Cell, run_id: str, *, fingerprinted: bool) -> Row:
     return {
         "run_id": run_id,
         "cell_id": cell.id,
         "prompt_id": prompt.prompt_id,
         "origin": prompt.origin,
+        "fingerprinted": fingerprinted,
         "tokens": [list(row) for row in prompt.tokens],
         "attention_mask": [list(row) for row in prompt.attention_mask],
     }

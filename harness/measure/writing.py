@@ -47,6 +47,10 @@ def write_result(run: Path, result: CellResult) -> None:
         write_part(run, "deltas", name, result.deltas)
     if result.prompts:
         write_part(run, "prompts", name, result.prompts)
+    for part, rows in result.fingerprints.items():
+        # The cells of one case share those of their reference, and the first writes them.
+        if rows and (part == name or not (run / "fingerprints" / f"{part}.parquet").exists()):
+            write_part(run, "fingerprints", part, rows)
     write_part(run, "cells", name, [result.row])
 
 

@@ -53,7 +53,7 @@ def failure_message(cell: Row, deltas: Sequence[Row], prompts: Sequence[Row]) ->
         (
             f"{first['site']}: port differs from reference [{name}]",
             f"  found:   {_found(first)}",
-            f"  allowed: {first['bound']:g} (harness/measure/bounds.py says where it comes from)",
+            f"  allowed: {first['bound']:g} (harness/bounds.py says where it comes from)",
             f"  sense:   compared as {first['relation']}; {cell['tightest_relation']}",
             (
                 f"  first:   the first of {len(sites)} failing sites in forward order, "

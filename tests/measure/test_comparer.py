@@ -5,7 +5,7 @@ import torch
 
 from harness.case import Case, Cell, Limitation, Prompt
 from harness.errors import CaptureError
-from harness.measure import bounds
+from harness import bounds
 from harness.measure.comparer import CellComparer, entries
 from harness.measure.prompts import Vocabulary, bank
 from harness.measure.references import References

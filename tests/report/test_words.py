@@ -118,7 +118,7 @@ def test_a_failure_in_exact_mode_says_what_was_found_allowed_and_what_comes_next
     lines = message(row, found, delta(site="logits")).splitlines()
     assert lines[0] == f"{SITE}: port differs from reference [gpt2-default · bridge · exact]"
     assert lines[1] == "  found:   rel_l2 3.2e-05 in true float64, max |Δ| 0.01 at [0,1,3]"
-    assert lines[2].startswith("  allowed: 1e-11 (harness/measure/bounds.py")
+    assert lines[2].startswith("  allowed: 1e-11 (harness/bounds.py")
     assert lines[3] == "  sense:   compared as equal; no simple relation holds"
     assert lines[4].startswith("  first:   the first of 2 failing sites in forward order, of 61")
     assert lines[5] == "  prompt:  [5, 6] (1 × 2 tokens, shrunk)"

@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from harness.errors import CheckpointError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
 CACHE_VARIABLE: Final = "HARNESS_CACHE"
 _SEAL: Final = "sha256.json"
@@ -98,10 +98,18 @@ def open_folder(path: str | Path) -> Checkpoint:
         raise CheckpointError(message)
     for file in weights:
         check_safetensors(file)
-    digest = hashlib.sha256()
-    for file in (folder / "config.json", *weights):
-        digest.update(sha256_of(file).encode())
-    return Checkpoint(path=folder, digest=digest.hexdigest())
+    digests = {file.name: sha256_of(file) for file in (folder / "config.json", *weights)}
+    return Checkpoint(path=folder, digest=_digest(digests))
+
+
+def _digest(digests: Mapping[str, str]) -> str:
+    """Give one digest for config and weights; how a release writes a tokenizer is not in it."""
+    kept = {
+        name: digest
+        for name, digest in digests.items()
+        if name == "config.json" or name.endswith(".safetensors")
+    }
+    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
 
 
 def check_safetensors(file: Path) -> None:
@@ -165,5 +173,4 @@ def _unseal(folder: Path) -> Checkpoint:
                 f"  next:    delete {folder} and run again; it will be made anew"
             )
             raise CheckpointError(message)
-    whole = hashlib.sha256(json.dumps(digests, sort_keys=True).encode()).hexdigest()
-    return Checkpoint(path=folder, digest=whole)
+    return Checkpoint(path=folder, digest=_digest(digests))

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from harness.case import DTYPES
-from harness.measure import bounds
+from harness import bounds
 
 KINDS = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 

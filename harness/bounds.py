@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 from typing import Final
 
-import torch
-
 EXACT_BOUND: Final = 1e-11
 """Largest rel_l2 in exact mode. Right ports lie below 1e-12 (docs/bounds.md, by `harness bounds`);
 a bias element moved by 1e-4 lies at 1e-6 and above. There is nothing to tune in between."""
@@ -26,12 +24,21 @@ square; over mantissas spread evenly in the logarithm, E[1/m²] = 3/(8 ln 2), so
 sqrt(3/(8 ln 2) / 12) = 0.2124. It stands in where the reference's own error is smaller.
 """
 
-_TORCH: Final = {
-    "exact": torch.float64,
-    "float32": torch.float32,
-    "bfloat16": torch.bfloat16,
-    "float16": torch.float16,
+EPSILON: Final = {
+    "exact": 2.0**-52,
+    "float32": 2.0**-23,
+    "bfloat16": 2.0**-7,
+    "float16": 2.0**-10,
 }
+"""Distance from 1 to the next number: torch.finfo(dtype).eps."""
+
+LOWEST: Final = {
+    "exact": -(2.0 - 2.0**-52) * 2.0**1023,
+    "float32": -(2.0 - 2.0**-23) * 2.0**127,
+    "bfloat16": -(2.0 - 2.0**-7) * 2.0**127,
+    "float16": -65504.0,
+}
+"""The lowest finite number: torch.finfo(dtype).min."""
 
 
 def bound_for(dtype: str, *, refactored: bool) -> float:
@@ -58,7 +65,7 @@ def chance_factor(values: int) -> float:
 
 def error_floor(dtype: str) -> float:
     """Give the relative error of one correct rounding in the dtype."""
-    return ONE_ROUNDING * torch.finfo(_TORCH[dtype]).eps
+    return ONE_ROUNDING * EPSILON[dtype]
 
 
 def masked_below(dtype: str) -> float:
@@ -66,4 +73,4 @@ def masked_below(dtype: str) -> float:
 
     Libraries add or fill the dtype's lowest value, or minus infinity.
     """
-    return torch.finfo(_TORCH[dtype]).min / 2
+    return LOWEST[dtype] / 2

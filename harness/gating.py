@@ -1,0 +1,206 @@
+"""The upgrade gate from end to end: specs become environments, a question, two runs, verdicts."""
+
+from __future__ import annotations
+
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from packaging.version import Version
+
+from harness.case import DEFAULT_DTYPES, LOADING_MODES, Case, Cell
+from harness.errors import SelectionError, UsageError
+from harness.judge.baseline import is_baseline
+from harness.judge.gate import Gate, gate
+from harness.judge.sides import read_side
+from harness.measure.question import Question, ask, ask_again, cell_of, prompt_of
+from harness.models.families import FAMILIES
+from harness.versions.measuring import Subject, import_failures, measure_in, subject_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from harness.judge.sides import Side
+    from harness.selection import Selection
+
+FIRST_BRIDGE: Final = Version("3.0")
+FIRST_WITHOUT_HOOKED: Final = Version("4.0")
+PORT: Final = "transformer-lens"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watcher:
+    """Who hears how far a gate is: sentences, and how many cells of a side are measured."""
+
+    say: Callable[[str], None]
+    measured: Callable[[str, int, int], None]
+
+
+Source = Subject | Path
+
+
+def source_of(
+    spec: str, *, prefer: Source | None, given: str, python: str | None, watcher: Watcher
+) -> Source:
+    """Give what a SPEC stands for: the folder of a run or baseline, or an environment.
+
+    Raises:
+        RequirementError: it is neither a folder that is there nor a list of requirements.
+        EnvironmentUnavailable: the environment cannot be built.
+    """
+    folder = Path(spec)
+    if is_baseline(folder) or (folder / "run.json").is_file():
+        return folder
+    if folder.exists() or "/" in spec:
+        message = (
+            f"{spec} is no run and no baseline: it has neither run.json nor baseline.json\n"
+            "  next:    give a folder below reports/runs or reports/baselines, `current`, "
+            'or requirements such as "transformers==5.9.0"'
+        )
+        raise UsageError(message)
+    held = prefer if isinstance(prefer, Subject) else None
+    return subject_of(spec, prefer=held, given=given, python=python, progress=watcher.say)
+
+
+def cases_for(selection: Selection) -> tuple[Case, ...]:
+    """Give the cases that a selection asks for: synthetic ones of every variant, unless told."""
+    return tuple(
+        Case(family=family, variant=variant, checkpoint=checkpoint)
+        for family in (selection.family or FAMILIES)
+        for variant in FAMILIES[family].variant_names
+        for checkpoint in (selection.checkpoint or ("synthetic",))
+        if not selection.variant or variant in selection.variant
+    )
+
+
+def modes_for(sources: Iterable[Source]) -> tuple[str, ...]:
+    """Give the modes that the versions at hand have: the union over both sides."""
+    versions = [
+        Version(source.versions[PORT])
+        for source in sources
+        if isinstance(source, Subject) and PORT in source.versions
+    ]
+    ports = {"transformers"}
+    if any(version >= FIRST_BRIDGE for version in versions):
+        ports.add("bridge")
+    if any(version < FIRST_WITHOUT_HOOKED for version in versions):
+        ports.add("hooked")
+    return tuple(name for name, mode in LOADING_MODES.items() if mode.port in ports)
+
+
+def question_for(
+    selection: Selection, sources: tuple[Source, ...], *, drawn: int, seed: int
+) -> Question:
+    """Give the question: what the selection asks, or what a recorded side has answered already.
+
+    Raises:
+        SelectionError: it comes to no cell.
+    """
+    recorded = [read_side(source) for source in sources if isinstance(source, Path)]
+    if recorded:
+        cells = [cell_of(row) for row in recorded[0].cells.values()]
+        prompts = {
+            case: tuple(map(prompt_of, rows)) for case, rows in recorded[0].prompts.items()
+        }
+        return ask_again((cell for cell in cells if selection.admits(cell)), prompts)
+    cells = [
+        Cell(case=case, loading_mode=mode, dtype=dtype, device=device)
+        for case in cases_for(selection)
+        for mode in (selection.mode or modes_for(sources))
+        for dtype in (selection.dtype or DEFAULT_DTYPES)
+        for device in (selection.device or ("cpu",))
+    ]
+    return ask(cells, drawn=drawn, seed=seed)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """How a gate asks: prompts drawn beside the bank and their seed, and where it writes."""
+
+    out: Path
+    drawn: int = 3
+    seed: int = 0
+
+
+def run_gate(
+    sources: tuple[Source, Source], selection: Selection, plan: Plan, watcher: Watcher
+) -> Gate:
+    """Measure what is not recorded yet, both sides at once, and judge.
+
+    A port that no longer imports ends it at once: nothing of it can be measured.
+
+    Raises:
+        UsageError: the sides cannot be compared.
+        EnvironmentUnavailable: a worker ended before its work.
+    """
+    old, new = sources
+    if isinstance(old, Path) and isinstance(new, Path):
+        sides = read_side(old), read_side(new)
+        chosen = [
+            row["cell_id"]
+            for row in {**sides[1].cells, **sides[0].cells}.values()
+            if selection.admits(cell_of(row))
+        ]
+        if not chosen:
+            message = f"{old} and {new} have no cell that is asked for; leave an option out"
+            raise SelectionError(message)
+        return gate(*sides, chosen)
+    question = question_for(selection, sources, drawn=plan.drawn, seed=plan.seed)
+    question = _without_broken_ports(question, sources, watcher)
+    plan.out.mkdir(parents=True, exist_ok=True)
+    file = plan.out / "question.json"
+    question.write(file)
+    runs = {
+        name: plan.out / name
+        for name, source in zip(("baseline", "candidate"), sources, strict=True)
+        if isinstance(source, Subject)
+    }
+    for run in runs.values():
+        shutil.rmtree(run, ignore_errors=True)
+
+    def measured(name: str, source: Source) -> Side:
+        if isinstance(source, Path):
+            return read_side(source)
+        total = len(question.cells)
+        measure_in(
+            source, file, runs[name], progress=lambda done: watcher.measured(name, done, total)
+        )
+        return read_side(runs[name], name=source.spec)
+
+    with ThreadPoolExecutor(max_workers=2) as both:
+        futures = [
+            both.submit(measured, name, source)
+            for name, source in zip(("baseline", "candidate"), sources, strict=True)
+        ]
+        sides = futures[0].result(), futures[1].result()
+    return gate(*sides, [cell.id for cell in question.cells])
+
+
+def _without_broken_ports(
+    question: Question, sources: tuple[Source, Source], watcher: Watcher
+) -> Question:
+    """Keep one cell of each mode of a port that does not import: one says it as well as all."""
+    failing: dict[str, str] = {}
+    with ThreadPoolExecutor(max_workers=2) as both:
+        subjects = [source for source in sources if isinstance(source, Subject)]
+        for subject, found in zip(subjects, both.map(import_failures, subjects), strict=True):
+            for package, words in found.items():
+                watcher.say(f"{package} does not import [{subject}]: {words}")
+            failing |= found
+    if PORT not in failing:
+        return question
+    kept: dict[str, Cell] = {}
+    for cell in question.cells:
+        if cell.mode.port != "transformers":
+            kept.setdefault(cell.loading_mode, cell)
+    if not kept:
+        return question
+    cells = tuple(kept.values())
+    names = {cell.case.id for cell in cells}
+    return Question(
+        cells=cells,
+        checkpoints={name: question.checkpoints[name] for name in names},
+        prompts={name: question.prompts[name] for name in names},
+    )

@@ -1,0 +1,207 @@
+"""Baselines: runs that a person accepted, kept small enough to be committed.
+
+A baseline is a folder: `baseline.json` (who accepted what, when and why, and the environment it
+was measured in), `cells.parquet`, `prompts.parquet` and `fingerprints.parquet`. Reference and
+oracle are kept once for all modes, with one sketch per site over the prompts; a port that agrees
+with its reference has a digest alone, one that does not has the sketch of its distance.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import json
+import shutil
+from typing import TYPE_CHECKING, Any, Final
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from harness.errors import RunFolderError, UsageError
+from harness.record import (
+    SCHEMA_VERSION,
+    read_cells,
+    read_fingerprints,
+    read_prompts,
+    read_run,
+    write_json,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pandas as pd
+
+DESCRIPTION: Final = "baseline.json"
+TABLES: Final = ("cells", "fingerprints", "prompts")
+
+_CELL_COLUMNS: Final = (
+    "cell_id",
+    "family",
+    "variant",
+    "checkpoint",
+    "port",
+    "loading_mode",
+    "dtype",
+    "device",
+    "verdict",
+    "reason",
+    "first_site",
+    "first_prompt_id",
+    "sites_compared",
+    "n_prompts",
+    "checkpoint_digest",
+)
+_PRINT_COLUMNS: Final = (
+    "side",
+    "family",
+    "variant",
+    "checkpoint",
+    "dtype",
+    "device",
+    "cell_id",
+    "loading_mode",
+    "site",
+    "place",
+    "relation",
+    "question",
+    "digest",
+    "norm",
+    "n_values",
+    "masked",
+    "nonfinite",
+    "sketch",
+    "prompt_norms",
+    "prompt_projections",
+    "rel_l2",
+    "reference_error",
+    "error_ratio",
+    "failed",
+    "difference_sketch",
+)
+
+
+def is_baseline(path: Path) -> bool:
+    """Say whether a folder claims to be a baseline."""
+    return (path / DESCRIPTION).is_file()
+
+
+def accept(run: Path, into: Path, *, reason: str) -> dict[str, Any]:
+    """Make a baseline of a run; give what baseline.json says.
+
+    Raises:
+        RunFolderError: the run cannot be read, or has no fingerprints.
+        UsageError: no reason is given.
+    """
+    if not reason.strip():
+        message = 'a baseline needs a reason; give --reason "what changed and why that is right"'
+        raise UsageError(message)
+    described = read_run(run)
+    cells = read_cells(run)
+    fingerprints = _slim(read_fingerprints(run))
+    if fingerprints.empty:
+        message = f"{run} has no fingerprints: no cell of it was measured; accept another run"
+        raise RunFolderError(message)
+    prompts = read_prompts(run)
+    prompts = prompts[prompts.fingerprinted]
+    case = ["family", "variant", "checkpoint"]
+    first = cells[cells.cell_id.isin(prompts.cell_id)].drop_duplicates(case).cell_id
+    prompts = prompts[prompts.cell_id.isin(first)]
+    scratch = into.with_name(f".{into.name}.new")
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir(parents=True)
+    tables = {
+        "cells": cells[list(_CELL_COLUMNS)],
+        "fingerprints": fingerprints,
+        "prompts": prompts[["cell_id", "prompt_id", "origin", "tokens", "attention_mask"]],
+    }
+    for name, frame in tables.items():
+        _write(frame, scratch / f"{name}.parquet")
+    content = {
+        "schema_version": SCHEMA_VERSION,
+        "run_id": described["run_id"],
+        "reason": reason,
+        "accepted": dt.datetime.now(dt.timezone.utc).isoformat(timespec="seconds"),
+        "packages": described["packages"],
+        "python": described["python"],
+        "platform": described["platform"],
+        "cpu": described["cpu"],
+        "cpu_capability": described["cpu_capability"],
+        "commit": described["commit"],
+        "selection": described["selection"],
+        "cells": len(cells),
+        "sha256": {name: _sha256(scratch / f"{name}.parquet") for name in TABLES},
+    }
+    write_json(scratch / DESCRIPTION, content)
+    shutil.rmtree(into, ignore_errors=True)
+    scratch.rename(into)
+    return content
+
+
+def read_baseline(
+    path: Path,
+) -> tuple[dict[str, Any], pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """Read baseline.json, cells, fingerprints and prompts.
+
+    Raises:
+        RunFolderError: a file is missing, truncated or was changed, or the schema is another.
+    """
+    again = "accept it again from its run: harness baseline accept RUN"
+    try:
+        described = json.loads((path / DESCRIPTION).read_text())
+    except (OSError, ValueError) as error:
+        message = f"{path / DESCRIPTION} cannot be read ({error}); {again}"
+        raise RunFolderError(message) from error
+    if not isinstance(described, dict) or described.get("schema_version") != SCHEMA_VERSION:
+        found = described.get("schema_version") if isinstance(described, dict) else described
+        message = (
+            f"{path}: baseline of schema {found}, but should be {SCHEMA_VERSION}; another "
+            f"question is never compared with this one's answer: {again}"
+        )
+        raise RunFolderError(message)
+    frames = []
+    for name in TABLES:
+        file = path / f"{name}.parquet"
+        try:
+            if _sha256(file) != described["sha256"][name]:
+                message = f"{file} is not the one that was accepted (truncated?); {again}"
+                raise RunFolderError(message)
+            frames.append(pq.read_table(file).to_pandas())
+        except (OSError, KeyError, pa.ArrowInvalid) as error:
+            message = f"{file} cannot be read ({error}); {again}"
+            raise RunFolderError(message) from error
+    cells, fingerprints, prompts = frames
+    return described, cells, fingerprints, prompts
+
+
+def _slim(fingerprints: pd.DataFrame) -> pd.DataFrame:
+    """Keep what a gate needs: oracles whole, references and agreeing ports as digests."""
+    frame = fingerprints[list(_PRINT_COLUMNS)].copy()
+    rounded = (frame.side == "reference") & (frame.dtype != "exact")
+    for name in ("sketch", "prompt_norms", "prompt_projections"):
+        frame.loc[rounded, name] = None
+    frame.loc[~frame.failed.eq(True), "difference_sketch"] = None
+    order = ["side", "family", "variant", "checkpoint", "dtype", "cell_id", "place"]
+    return frame.sort_values(order, kind="stable")
+
+
+def _write(frame: pd.DataFrame, file: Path) -> None:
+    narrow = {"norm", "rel_l2", "reference_error", "error_ratio"}
+    table = pa.Table.from_pandas(frame, preserve_index=False)
+    lists = {"sketch": pa.float64(), "difference_sketch": pa.float32()}
+    lists |= {"prompt_norms": pa.float32(), "prompt_projections": pa.float64()}
+    for place, name in enumerate(table.column_names):
+        kind = table.schema.field(name).type
+        wanted = kind
+        if name in narrow:
+            wanted = pa.float32()
+        elif name in lists:
+            wanted = pa.list_(lists[name])
+        elif name in {"place", "n_values", "masked", "nonfinite"}:
+            wanted = pa.int32()
+        table = table.set_column(place, name, table.column(name).cast(wanted))
+    pq.write_table(table, file, compression="zstd", compression_level=19)
+
+
+def _sha256(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()

@@ -1,0 +1,144 @@
+"""What is asked of every version alike: cells, the folders of their checkpoints, and prompts."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.case import Case, Cell, Prompt
+from harness.errors import SelectionError
+from harness.models.checkpoints import checkpoint_of
+from harness.models.checkpoints.folder import Checkpoint
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """Cells, and for each case its checkpoint and its prompts, by the case's id."""
+
+    cells: tuple[Cell, ...]
+    checkpoints: Mapping[str, Checkpoint]
+    prompts: Mapping[str, tuple[Prompt, ...]]
+
+    def write(self, file: Path) -> None:
+        """Write it as JSON, for a worker in another environment."""
+        content = {
+            "cells": [
+                {
+                    "family": cell.case.family,
+                    "variant": cell.case.variant,
+                    "checkpoint": cell.case.checkpoint,
+                    "loading_mode": cell.loading_mode,
+                    "dtype": cell.dtype,
+                    "device": cell.device,
+                }
+                for cell in self.cells
+            ],
+            "checkpoints": {
+                name: {"path": str(each.path.resolve()), "digest": each.digest}
+                for name, each in self.checkpoints.items()
+            },
+            "prompts": {
+                name: [
+                    {
+                        "tokens": prompt.tokens,
+                        "attention_mask": prompt.attention_mask,
+                        "origin": prompt.origin,
+                    }
+                    for prompt in prompts
+                ]
+                for name, prompts in self.prompts.items()
+            },
+        }
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(content))
+
+    @classmethod
+    def read(cls, file: Path) -> Question:
+        """Read what `write` wrote."""
+        content = json.loads(file.read_text())
+        return cls(
+            cells=tuple(map(cell_of, content["cells"])),
+            checkpoints={
+                name: Checkpoint(path=Path(each["path"]), digest=each["digest"])
+                for name, each in content["checkpoints"].items()
+            },
+            prompts={
+                name: tuple(map(prompt_of, prompts)) for name, prompts in content["prompts"].items()
+            },
+        )
+
+
+def cell_of(row: Mapping[Any, Any]) -> Cell:
+    """Give the cell of a stored row, without limitations: what it says is judged elsewhere."""
+    return Cell(
+        case=Case(
+            family=str(row["family"]),
+            variant=str(row["variant"]),
+            checkpoint=str(row["checkpoint"]),
+        ),
+        loading_mode=str(row["loading_mode"]),
+        dtype=str(row["dtype"]),
+        device=str(row["device"]),
+    )
+
+
+def prompt_of(row: Mapping[Any, Any]) -> Prompt:
+    """Give the prompt of a stored row."""
+    return Prompt(
+        tokens=tuple(tuple(map(int, tokens)) for tokens in row["tokens"]),
+        attention_mask=tuple(tuple(map(int, mask)) for mask in row["attention_mask"]),
+        origin=str(row["origin"]),
+    )
+
+
+def ask(cells: Iterable[Cell], *, drawn: int, seed: int) -> Question:
+    """Give the question that a selection of cells puts: the bank, and prompts drawn beside it.
+
+    Raises:
+        SelectionError: there is no cell.
+    """
+    from harness.measure.drawing import draw_prompts  # noqa: PLC0415 - not in a worker
+    from harness.measure.prompts import Vocabulary, bank  # noqa: PLC0415 - the same
+
+    asked = _in_order(cells)
+    checkpoints: dict[str, Checkpoint] = {}
+    prompts: dict[str, tuple[Prompt, ...]] = {}
+    for cell in asked:
+        name = cell.case.id
+        if name not in checkpoints:
+            checkpoints[name] = checkpoint_of(cell.case)
+            vocabulary = Vocabulary.of(checkpoints[name].config, padding=True)
+            found = (*bank(vocabulary), *draw_prompts(vocabulary, count=drawn, seed=seed))
+            prompts[name] = tuple({prompt.prompt_id: prompt for prompt in found}.values())
+    return Question(cells=asked, checkpoints=checkpoints, prompts=prompts)
+
+
+def ask_again(cells: Iterable[Cell], prompts: Mapping[str, Sequence[Prompt]]) -> Question:
+    """Give the question that a recorded run or baseline answered: its cells on its prompts.
+
+    Raises:
+        SelectionError: there is no cell, or one whose prompts are not kept.
+    """
+    asked = _in_order(cell for cell in cells if cell.case.id in prompts)
+    cases = {cell.case.id: cell.case for cell in asked}
+    return Question(
+        cells=asked,
+        checkpoints={name: checkpoint_of(case) for name, case in cases.items()},
+        prompts={name: tuple(prompts[name]) for name in cases},
+    )
+
+
+def _in_order(cells: Iterable[Cell]) -> tuple[Cell, ...]:
+    """Put the cells of a case together, in the order given: they share its reference."""
+    by_case: dict[str, list[Cell]] = {}
+    for cell in cells:
+        by_case.setdefault(cell.case.id, []).append(cell)
+    if not by_case:
+        message = "the selection selects no cell; leave an option out, or name another value"
+        raise SelectionError(message)
+    return tuple(cell for group in by_case.values() for cell in group)
