@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import logging
-import warnings
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
 import transformers
 
-from harness.errors import Refused
 from harness.models.families import FAMILIES
-from harness.models.ports.huggingface import (
-    TORCH_DTYPES,
-    TransformersRunner,
-    load_model,
-    model_inputs,
-)
+from harness.models.ports.huggingface import TransformersRunner, model_inputs
+from harness.models.ports.lens import quiet, refusals, require_release
+from harness.models.ports.loading import TORCH_DTYPES, load_model
 from harness.models.sites import LOGITS, within_block
 
 if TYPE_CHECKING:
@@ -27,6 +21,9 @@ if TYPE_CHECKING:
 
     from harness.case import Cell, Prompt
     from harness.models.checkpoints import Checkpoint
+
+RELEASES: Final = ">=3"
+"""The releases of TransformerLens that have a bridge."""
 
 # The legacy hook names, which the bridge keeps as aliases: what users ask for.
 _HOOKS: Final = {
@@ -92,9 +89,11 @@ def load(cell: Cell, checkpoint: Checkpoint) -> BridgeRunner:
     """Boot a bridge on its own copy of the model, and process its weights as the mode says.
 
     Raises:
+        Unavailable: TransformerLens is not installed, or is too old to have a bridge.
         Refused: the bridge does not support the architecture, or the mode for it.
         CheckpointError: the weights do not fit the config.
     """
+    require_release(RELEASES, of="TransformerBridge")
     from transformer_lens.model_bridge import TransformerBridge  # noqa: PLC0415 - takes seconds
 
     family = FAMILIES[cell.case.family]
@@ -105,7 +104,7 @@ def load(cell: Cell, checkpoint: Checkpoint) -> BridgeRunner:
     # The bridge replaces submodules in place, so that owners are looked up before it boots.
     owners = {site: template.owner(site) for site in template.sites}
     tokenizer = transformers.AutoTokenizer.from_pretrained(checkpoint.path, local_files_only=True)
-    with _quiet(), _refusals():
+    with quiet(), refusals(_REFUSALS):
         bridge = TransformerBridge.boot_transformers(
             str(checkpoint.path),
             hf_model=model,
@@ -165,7 +164,7 @@ class BridgeRunner:
         # The bridge works positions out from the mask itself, which is under test here.
         inputs.pop("position_ids", None)
         hooks = [(self._hooks[site], keeper(site)) for site in sites if site in self._hooks]
-        with torch.no_grad(), self._watched(), self._routed(sites, taken), _quiet():
+        with torch.no_grad(), self._watched(), self._routed(sites, taken), quiet():
             logits = self.bridge.run_with_hooks(
                 inputs.pop("input_ids"), return_type="logits", fwd_hooks=hooks, **inputs
             )
@@ -239,28 +238,3 @@ def _hook_name(bridge: Any, site: str) -> str | None:
 
 def _has_hook(bridge: Any, hook: str) -> bool:
     return bridge.get_hook_point(hook) is not None
-
-
-@contextlib.contextmanager
-def _refusals() -> Iterator[None]:
-    """Turn the bridge's own words of refusal into `Refused`; leave every other error alone."""
-    try:
-        yield
-    except (ValueError, NotImplementedError, RuntimeError, AssertionError) as error:
-        if any(words in str(error) for words in _REFUSALS):
-            first = str(error).strip().splitlines()[0]
-            raise Refused(first) from error
-        raise
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep the bridge's advice on processing out of the report; errors still raise."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)
