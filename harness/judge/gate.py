@@ -1,20 +1,14 @@
-"""Two sides in, one verdict per cell out: what moved, where first, and who moved it.
-
-Meaning is judged by the oracle, the reference in true float64: where it moves by more than
-`EXACT_BOUND` the reference computes something else. A port that agrees with its reference on both
-sides moved exactly if the reference did; one that does not is followed by the sketch of its own
-distance. What is left is rounding.
-"""
+"""Two sides in, one verdict per cell out: what moved, where first, and who moved it."""
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from harness.bounds import EXACT_BOUND, bound_for, chance_factor, error_floor
-from harness.case import EXACT, LOADING_MODES
+from harness.bounds import EXACT_BOUND
+from harness.case import EXACT, LOADING_MODES, Case, Cell
 from harness.errors import RunFolderError
+from harness.judge.moves import TINY, Moves, drift_at, listed, moves_of
 from harness.judge.sides import case_id, case_key
 from harness.record import RED
 
@@ -36,9 +30,6 @@ VERDICTS: Final = (
     "unmeasured",
 )
 WORSE: Final = frozenset({"reference_moved", "port_moved", "both_moved", "broke", "vanished"})
-
-_FLOAT32_EPS: Final = 2.0**-23
-"""Sketches of a port's distance are kept in float32."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,8 +145,7 @@ def judged(cell_id: str, old: Side, new: Side, changes: Sequence[Change] = ()) -
     axes = {name: known[name] for name in _AXES}
     if before is None or after is None or cell_id not in old.ports or cell_id not in new.ports:
         return GateCell(**axes, **_without_numbers(cell_id, before, after, old, new))
-    moves = _Moves(cell_id, axes, old, new)
-    return moves.cell(changes)
+    return GateCell(**axes, **_with_numbers(axes, old, new, changes))
 
 
 _AXES: Final = (
@@ -204,282 +194,118 @@ def _without_numbers(
     return {"verdict": "unmeasured", "worse": False, "reason": after["reason"] or ""}
 
 
-@dataclass(slots=True, kw_only=True)
-class _Site:
-    """What happened at one site: how far each side moved, and whether that is a move."""
+def _with_numbers(axes: Row, old: Side, new: Side, changes: Sequence[Change]) -> dict[str, Any]:
+    """Judge a cell that both sides have measured."""
+    moves = moves_of(axes, old, new)
+    verdict, attribution = _who(moves, axes["loading_mode"])
+    reason = ""
+    if moves.lost:
+        reason = f"{len(moves.lost)} sites are compared no more: {' '.join(moves.lost)}"
+        verdict = verdict if verdict in WORSE else "vanished"
+    site = _first_site(moves, axes, old)
+    drifts = (None, None) if site is None else drift_at(axes, site, old, new)
+    logits = drift_at(axes, "logits", old, new)
+    moved = attribution != "none"
+    cell_id = axes["cell_id"]
+    return {
+        "verdict": verdict,
+        "worse": verdict in WORSE,
+        "reason": reason,
+        "attribution": attribution,
+        "nature": _nature(moves, axes, old, new) if moved else "",
+        "moved_by": _movers(attribution, axes["loading_mode"], changes) if moved else (),
+        "first_site": site,
+        "drift": None if site is None else max(filter(None, drifts), default=0.0),
+        "drift_reference": drifts[0],
+        "drift_port": drifts[1],
+        "drift_logits": max(logits),
+        "error_ratio_old": _worst(axes, old.ports[cell_id]),
+        "error_ratio_new": _worst(axes, new.ports[cell_id]),
+        "prompt": None if site is None else _prompt(site, moves, axes, old, new),
+        "lost_sites": moves.lost,
+    }
 
-    site: str
-    reference_drift: float
-    port_drift: float
-    reference_moved: bool
-    port_moved: bool
-    grown: bool
 
-
-@dataclass(slots=True)
-class _Moves:
-    """Everything that moved in one cell, site by site in forward order."""
-
-    cell_id: str
-    axes: dict[str, Any]
-    old: Side
-    new: Side
-    sites: list[_Site] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        """Follow every site that both sides have."""
-        before, after = self.old.ports[self.cell_id], self.new.ports[self.cell_id]
-        for site, row in before.items():
-            if site in after and not self._mask_moved(row):
-                self.sites.append(self._site(row, after[site]))
-
-    @property
-    def dtype(self) -> str:
-        return str(self.axes["dtype"])
-
-    def cell(self, changes: Sequence[Change]) -> GateCell:
-        """Give the verdict."""
-        before, after = self.old.ports[self.cell_id], self.new.ports[self.cell_id]
-        lost = tuple(site for site in before if site not in after)
-        newly = [site for site in after if _fails(after, site) and not _fails(before, site)]
-        references = [each.site for each in self.sites if each.reference_moved]
-        ports = [each.site for each in self.sites if each.port_moved]
-        verdict, attribution = self._who(references, ports, newly)
-        first = next((each for each in self.sites if each.site in {*references, *ports}), None)
-        if first is None and newly:
-            first = next((each for each in self.sites if each.site == newly[0]), None)
-        reason = ""
-        if lost:
-            reason = f"{len(lost)} sites are compared no more: {' '.join(lost)}"
-            verdict = verdict if verdict in WORSE else "vanished"
-        logits = next((each for each in self.sites if each.site == "logits"), None)
-        moved = verdict in WORSE | {"fixed", "rounding"} and verdict != "vanished"
-        return GateCell(
-            **self.axes,
-            verdict=verdict,
-            worse=verdict in WORSE,
-            reason=reason,
-            attribution=attribution,
-            nature=self._nature(first) if moved else "",
-            moved_by=_movers(attribution, self.axes["loading_mode"], changes) if moved else (),
-            first_site=first.site if first else self._first_rounded() if moved else None,
-            drift=max(first.reference_drift, first.port_drift) if first else None,
-            drift_reference=first.reference_drift if first else None,
-            drift_port=first.port_drift if first else None,
-            drift_logits=max(logits.reference_drift, logits.port_drift) if logits else None,
-            error_ratio_old=_worst(before),
-            error_ratio_new=_worst(after),
-            prompt=self._prompt(first) if first else None,
-            lost_sites=lost,
-        )
-
-    def _who(
-        self, references: Sequence[str], ports: Sequence[str], newly: Sequence[str]
-    ) -> tuple[str, str]:
-        """Give the verdict and the side that moved, from the sites at which each did."""
-        before, after = self.old.ports[self.cell_id], self.new.ports[self.cell_id]
-        was_wrong = any(_fails(before, site) for site in before)
-        is_wrong = any(_fails(after, site) for site in after)
-        if not references and not ports:
-            if newly:
-                return "port_moved", "port"
-            if was_wrong and not is_wrong:
-                return "fixed", "port"
-            changed, side = self._digests_changed()
-            return ("rounding", side) if changed else ("unchanged", "none")
-        side = "both" if references and ports else "reference" if references else "port"
-        same_library = LOADING_MODES[self.axes["loading_mode"]].port == "transformers"
-        if side == "both" and same_library and not newly:
-            # Another path through the reference's own library, that still agrees with it.
-            side = "reference"
-        if was_wrong and not is_wrong:
+def _who(moves: Moves, loading_mode: str) -> tuple[str, str]:
+    """Give the verdict and the side that moved."""
+    # What another path through the reference's own library does together with it is the library's.
+    one_library = LOADING_MODES[loading_mode].port == "transformers" and not moves.newly_failing
+    if not moves.reference and not moves.port:
+        if moves.newly_failing:
+            return "port_moved", "port"
+        side = _side(bool(moves.changed_reference), bool(moves.changed_port), one=one_library)
+        if moves.was_wrong and not moves.is_wrong:
             return "fixed", side
-        return f"{side}_moved", side
-
-    def _digests_changed(self) -> tuple[bool, str]:
-        before, after = self.old.ports[self.cell_id], self.new.ports[self.cell_id]
-        port = any(
-            row["digest"] != after[site]["digest"] for site, row in before.items() if site in after
-        )
-        reference = bool(self._rounded_references())
-        side = "both" if port and reference else "reference" if reference else "port"
-        # What the reference's library does to both is the reference's.
-        same_library = LOADING_MODES[self.axes["loading_mode"]].port == "transformers"
-        if side == "both" and same_library:
-            side = "reference"
-        return port or reference, side
-
-    def _rounded_references(self) -> list[str]:
-        """Name the sites at which the reference, in the cell's dtype, changed at all."""
-        key = (case_key(self.axes), self.dtype, "reference")
-        before, after = self.old.references.get(key, {}), self.new.references.get(key, {})
-        changed = [
-            row
-            for name, row in before.items()
-            if name in after and row["digest"] != after[name]["digest"]
-        ]
-        return [row["site"] for row in sorted(changed, key=lambda row: row["place"])]
-
-    def _first_rounded(self) -> str | None:
-        before, after = self.old.ports[self.cell_id], self.new.ports[self.cell_id]
-        references = set(self._rounded_references())
-        return next(
-            (
-                site
-                for site, row in before.items()
-                if site in references or (site in after and row["digest"] != after[site]["digest"])
-            ),
-            None,
-        )
-
-    def _nature(self, first: _Site | None) -> str:
-        if first is None:
-            return "rounding"
-        if self.dtype == EXACT or first.reference_drift > EXACT_BOUND:
-            return "meaning"
-        if first.grown and not first.port_moved:
-            return "rounding"
-        # A port in a low dtype that leaves its bounds: its exact twin says what it is.
-        twin = ".".join(EXACT if part == self.dtype else part for part in self.cell_id.split("."))
-        if twin in self.old.ports and twin in self.new.ports:
-            moves = _Moves(twin, {**self.axes, "cell_id": twin, "dtype": EXACT}, self.old, self.new)
-            meant = any(each.port_moved or each.reference_moved for each in moves.sites)
-            return "meaning" if meant else "rounding"
-        return "unknown"
-
-    def _oracles(self, site: str, relation: str) -> tuple[Row, Row]:
-        """Give the oracle's rows of a site on both sides."""
-        case = case_key(self.axes)
-        found = []
-        for side in (self.old, self.new):
-            own = side.references.get((case, self.dtype, "oracle"))
-            shared = side.references.get((case, EXACT, "reference"))
-            rows = own or shared or {}
-            if (site, relation) not in rows:
-                message = (
-                    f"{side.name} has no fingerprint of {site} ({relation}) [{self.cell_id}]; "
-                    "it is incomplete: measure it again"
-                )
-                raise RunFolderError(message)
-            found.append(rows[site, relation])
-        return found[0], found[1]
-
-    def _mask_moved(self, row: Row) -> bool:
-        """Say whether other scores are masked out: then pattern, not scores, can be compared."""
-        before, after = self._oracles(row["site"], row["relation"])
-        return row["site"].endswith("attn_scores") and before["masked"] != after["masked"]
-
-    def _site(self, before: Row, after: Row) -> _Site:
-        if before["question"] != after["question"]:
-            message = (
-                f"{self.cell_id}: {self.old.name} and {self.new.name} were asked different "
-                "questions: other weights, config or prompts\n"
-                "  next:    measure both again with this release, or accept a new baseline"
-            )
-            raise RunFolderError(message)
-        old, new = self._oracles(before["site"], before["relation"])
-        reference_drift = _drift(old, new)
-        floor = error_floor(self.dtype)
-        refactored = "refactor" in self.axes["loading_mode"]
-        bound = bound_for(self.dtype, refactored=refactored) * chance_factor(before["n_values"])
-        errors = (before["reference_error"] or 0.0, after["reference_error"] or 0.0)
-        grown = self.dtype != EXACT and errors[1] > bound * max(errors[0], floor)
-        reference_moved = reference_drift > EXACT_BOUND
-        if before["nonfinite"] != after["nonfinite"]:
-            port_drift, port_moved = math.inf, True
-        elif not before["failed"] and not after["failed"]:
-            # It agrees with its reference on both sides: it went where the reference went.
-            port_drift, port_moved = reference_drift, reference_moved
-        else:
-            port_drift = _port_drift(old, new, before, after)
-            allowed = EXACT_BOUND
-            if self.dtype != EXACT:
-                allowed = bound * (errors[0] + errors[1] + floor)
-            away = max(map(_size_of_difference, (before, after)))
-            allowed = max(allowed, 4 * _FLOAT32_EPS * away / max(old["norm"], _TINY))
-            port_moved = port_drift > allowed
-        return _Site(
-            site=before["site"],
-            reference_drift=reference_drift,
-            port_drift=port_drift,
-            reference_moved=reference_moved or grown,
-            port_moved=port_moved,
-            grown=grown,
-        )
-
-    def _prompt(self, first: _Site) -> Row | None:
-        """Give the smallest stored prompt that shows the first move."""
-        prompts = self.new.prompts.get(case_id(self.axes), ())
-        named = self.new.cells[self.cell_id]["first_prompt_id"]
-        if not first.reference_moved and named is not None:
-            found = next((row for row in prompts if row["prompt_id"] == named), None)
-            return _shown(found) if found else None
-        relation = self.old.ports[self.cell_id][first.site]["relation"]
-        old, new = self._oracles(first.site, relation)
-        moved = [
-            prompt
-            for prompt, before, after, norm in zip(
-                prompts,
-                _listed(old["prompt_projections"]),
-                _listed(new["prompt_projections"]),
-                _listed(old["prompt_norms"]),
-                strict=False,
-            )
-            if abs(before - after) > EXACT_BOUND * max(norm, _TINY)
-        ]
-        smallest = min(moved, key=_size_of_prompt, default=None)
-        return _shown(smallest) if smallest else None
+        return ("unchanged" if side == "none" else "rounding"), side
+    side = _side(bool(moves.reference), bool(moves.port), one=one_library)
+    if moves.was_wrong and not moves.is_wrong:
+        return "fixed", side
+    return f"{side}_moved", side
 
 
-_TINY: Final = 1e-300
+def _side(reference: bool, port: bool, *, one: bool) -> str:  # noqa: FBT001 - a table of two bits
+    if reference and port:
+        return "reference" if one else "both"
+    return "reference" if reference else "port" if port else "none"
 
 
-def _fails(rows: Mapping[str, Row], site: str) -> bool:
-    return bool(rows[site]["failed"])
+def _first_site(moves: Moves, axes: Row, old: Side) -> str | None:
+    """Name the first site that moved; else the first that fails now; else that changed at all."""
+    first = min((*moves.reference, *moves.port), key=lambda move: move.place, default=None)
+    if first is not None:
+        return first.site
+    if moves.newly_failing:
+        return moves.newly_failing[0]
+    places = {name: row["place"] for name, row in old.ports[axes["cell_id"]].items()}
+    rows = old.references.get((case_key(axes), axes["dtype"], "reference"), {})
+    places |= {site: row["place"] for (site, _), row in rows.items()}
+    changed = {*moves.changed_reference, *moves.changed_port}
+    return min(changed, key=lambda site: places[site], default=None)
 
 
-def _worst(rows: Mapping[str, Row]) -> float | None:
-    return max((row["error_ratio"] for row in rows.values()), default=None)
+def _nature(moves: Moves, axes: Row, old: Side, new: Side) -> str:
+    """Say whether what moved is meaning or rounding."""
+    if any(not move.rounds for move in moves.reference):
+        return "meaning"
+    if not moves.port and not moves.newly_failing:
+        return "rounding"
+    if axes["dtype"] == EXACT:
+        return "meaning"
+    # A port that leaves its bounds in a low dtype: its exact twin says what it is.
+    case = Case(family=axes["family"], variant=axes["variant"], checkpoint=axes["checkpoint"])
+    twin = Cell(case=case, loading_mode=axes["loading_mode"], dtype=EXACT, device=axes["device"]).id
+    if twin in old.ports and twin in new.ports:
+        exact = moves_of({**axes, "cell_id": twin, "dtype": EXACT}, old, new)
+        return "meaning" if exact.port or exact.reference else "rounding"
+    return "unknown"
 
 
-def _listed(values: Sequence[float] | None) -> list[float]:
-    return [] if values is None else [float(value) for value in values]
-
-
-def _drift(old: Row, new: Row) -> float:
-    """Give how far a fingerprint moved, relative to the old norm; infinity where shapes differ."""
-    if old["digest"] == new["digest"]:
-        return 0.0
-    if old["n_values"] != new["n_values"] or old["nonfinite"] != new["nonfinite"]:
-        return math.inf
-    gap = math.dist(_listed(old["sketch"]), _listed(new["sketch"]))
-    return gap / max(old["norm"], _TINY)
-
-
-def _port_drift(old: Row, new: Row, before: Row, after: Row) -> float:
-    """Give how far a port moved: the oracle's move, and the move of its distance from it."""
-    if before["digest"] == after["digest"]:
-        return 0.0
-    if before["n_values"] != after["n_values"]:
-        return math.inf
-    places = zip(
-        _listed(old["sketch"]),
-        _listed(new["sketch"]),
-        _difference(before, len(old["sketch"])),
-        _difference(after, len(old["sketch"])),
-        strict=True,
+def _prompt(site: str, moves: Moves, axes: Row, old: Side, new: Side) -> Row | None:
+    """Give the smallest stored prompt that shows the first move."""
+    prompts = new.prompts.get(case_id(axes)) or old.prompts.get(case_id(axes), ())
+    if all(move.site != site for move in moves.reference):
+        named = new.cells[axes["cell_id"]]["first_prompt_id"]
+        found = next((row for row in prompts if row["prompt_id"] == named), None)
+        return _shown(found) if found else None
+    before, after = (
+        side.references.get((case_key(axes), axes["dtype"], "oracle"))
+        or side.references[case_key(axes), EXACT, "reference"]
+        for side in (old, new)
     )
-    gap = math.hypot(*((b + d) - (a + c) for a, b, c, d in places))
-    return gap / max(old["norm"], _TINY)
-
-
-def _difference(row: Row, length: int) -> list[float]:
-    found = _listed(row["difference_sketch"])
-    return found or [0.0] * length
-
-
-def _size_of_difference(row: Row) -> float:
-    return math.hypot(*_listed(row["difference_sketch"]))
+    key = (site, "equal")
+    moved = [
+        prompt
+        for prompt, was, now, norm in zip(
+            prompts,
+            listed(before[key]["prompt_projections"]),
+            listed(after[key]["prompt_projections"]),
+            listed(before[key]["prompt_norms"]),
+            strict=True,
+        )
+        if abs(was - now) > EXACT_BOUND * max(norm, TINY)
+    ]
+    smallest = min(moved, key=_size_of_prompt, default=None)
+    return _shown(smallest) if smallest else None
 
 
 def _size_of_prompt(row: Row) -> tuple[int, int]:
@@ -496,12 +322,19 @@ def _shown(row: Row) -> Row:
     }
 
 
+def _worst(axes: Row, rows: Mapping[str, Row]) -> float | None:
+    column = "rel_l2" if axes["dtype"] == EXACT else "error_ratio"
+    return max((row[column] for row in rows.values()), default=None)
+
+
+_MAIN: Final = ("torch", "transformers", "transformer-lens")
+
+
 def _movers(attribution: str, loading_mode: str, changes: Sequence[Change]) -> tuple[str, ...]:
-    """Name the packages that may have moved a side: its own if that changed, else all that did."""
+    """Name the package whose code the side is, if it changed; else all that did."""
     port = LOADING_MODES[loading_mode].port
-    own = "transformers" if port == "transformers" or attribution != "port" else "transformer-lens"
-    if attribution == "port" and port != "transformers":
-        own = "transformer-lens"
-    named = [str(change) for change in changes if change.name == own]
-    main = ("torch", "transformers", "transformer-lens")
-    return tuple(named or [str(c) for c in changes if c.name in main] or map(str, changes))
+    own = "transformer-lens" if attribution == "port" and port != "transformers" else "transformers"
+    for names in ((own,), _MAIN, tuple(change.name for change in changes)):
+        if found := tuple(str(change) for change in changes if change.name in names):
+            return found
+    return ()

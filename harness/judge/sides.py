@@ -79,8 +79,8 @@ def case_id(row: Mapping[str, Any]) -> str:
 def _records(frame: pd.DataFrame) -> list[Row]:
     """Give rows as plain values; what is missing is None, where pandas says NaN."""
     plain = frame.astype(object)
-    found: list[Row] = plain.where(plain.notna(), None).to_dict("records")
-    return found
+    rows = plain.where(plain.notna(), None).to_dict("records")
+    return [{str(name): value for name, value in row.items()} for row in rows]
 
 
 def _references(frame: pd.DataFrame) -> dict[tuple[CaseKey, str, str], dict[SiteKey, Row]]:

@@ -42,8 +42,9 @@ def load_port(cell: Cell, checkpoint: Checkpoint) -> Runner:
         return bridge.load(cell, checkpoint)
     if cell.mode.port == "hooked":
         return hooked.load(cell, checkpoint)
-    attention = "sdpa" if cell.loading_mode == "hf_sdpa" else "eager"
-    return huggingface.load(cell, checkpoint, attention=attention)
+    if cell.loading_mode == "hf_sdpa":
+        return huggingface.load(cell, checkpoint, attention="sdpa")
+    return huggingface.load(cell, checkpoint, attention="eager")
 
 
 def load_reference(cell: Cell, checkpoint: Checkpoint) -> huggingface.TransformersRunner:
