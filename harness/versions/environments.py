@@ -86,7 +86,7 @@ def environment_for(lock: Lock, *, progress: Callable[[str], None] = _say_nothin
             if final.exists():
                 progress(f"{key}: {wrong}; it is built anew")
                 _discard(final)
-            _sweep(final.parent)
+            _sweep(final.parent, held=key)
             progress(f"{key}: building {' '.join(lock.requirements)}")
             _build(final, lock, interpreter)
             progress(f"{key}: built")
@@ -119,7 +119,7 @@ def remove(key: str) -> tuple[str, ...]:
     for name in chosen:
         with FileLock(folder / f".{name}.lock"):
             _discard(folder / name)
-    _sweep(folder)
+    _sweep(folder, held="")
     return tuple(chosen)
 
 
@@ -279,12 +279,15 @@ def _discard(folder: Path) -> None:
     shutil.rmtree(doomed, ignore_errors=True)
 
 
-def _sweep(folder: Path) -> None:
-    # What killed builders left: a scratch folder whose lock nobody holds.
+def _sweep(folder: Path, *, held: str) -> None:
+    # What killed builders left: a scratch folder whose lock nobody holds, or the caller does.
     for scratch in folder.glob(".*-*"):
         key = scratch.name[1:].partition("-")[0]
+        if key == held:
+            shutil.rmtree(scratch, ignore_errors=True)
+            continue
         try:
-            with FileLock(folder / f".{key}.lock", blocking=False, is_singleton=False):
+            with FileLock(folder / f".{key}.lock", blocking=False):
                 shutil.rmtree(scratch, ignore_errors=True)
         except Timeout:
             continue

@@ -112,7 +112,6 @@ def uv_variables(settings: PipSettings) -> dict[str, str]:
         "UV_DEFAULT_INDEX": "" if settings.index_url == PUBLIC_INDEX else settings.index_url,
         "UV_INDEX": " ".join(settings.extra_index_urls),
         "UV_FIND_LINKS": ",".join(settings.find_links),
-        "UV_NO_INDEX": "1" if settings.no_index else "",
         "UV_INSECURE_HOST": " ".join(settings.trusted_hosts),
         "UV_HTTP_TIMEOUT": settings.timeout,
         "SSL_CERT_FILE": settings.cert,
@@ -135,8 +134,9 @@ def run_uv(
     except FileNotFoundError as error:
         message = f"uv is not there ({error}); next: pip install uv, in the harness' environment"
         raise EnvironmentUnavailable(message) from error
+    alone = ["--no-index"] if settings.no_index else []  # uv has no variable for it
     return subprocess.run(
-        [binary, *arguments, "--color", "never", "--no-progress"],
+        [binary, *arguments, *alone, "--color", "never", "--no-progress"],
         capture_output=True,
         text=True,
         check=False,

@@ -115,8 +115,10 @@ def _fetched(url: str, settings: PipSettings) -> list[_File]:
             text = answer.read().decode()
             is_json = answer.headers.get_content_type() == _JSON
     except (URLError, OSError, ValueError) as error:
-        if isinstance(error, HTTPError) and error.code in _NOT_FOUND:
-            return []
+        if isinstance(error, HTTPError):
+            error.close()  # it holds the connection
+            if error.code in _NOT_FOUND:
+                return []
         message = (
             f"{_shown(url)} cannot be read\n  found:   {error}\n"
             "  next:    see that pip's index can be reached from here, then run again"

@@ -128,20 +128,24 @@ def lock_for(
         for name, version in versions_in(prefer or "").items()
         if name not in named
     )
-    pins: tuple[Pin, ...] = _pins_of_exact(requirements)
+    pins = _pins_of_exact(requirements)
     for _ in range(_ROUNDS):
-        extra = [pin.requirement for pin in pins]
+        wanted = [*asked, *worker, *(pin.requirement for pin in pins)]
         try:
-            text = resolve([*asked, *worker, *extra], interpreter, settings, prefer=held)
+            text = resolve(wanted, interpreter, settings, prefer=held)
         except RequirementError as error:
-            _refuse_missing_torch([*asked, *worker, *extra], interpreter, settings, torch, error)
+            _refuse_missing_torch(wanted, interpreter, settings, torch, error)
             raise _explained(error, requirements) from error
         _refuse_other_torch(text, torch)
-        wanted = pins_for(named, versions_in(text))
-        if wanted == pins:
-            break
-        pins = wanted
-    return Lock(text=text, requirements=tuple(asked), python=interpreter.version, pins=pins)
+        before, pins = pins, pins_for(named, versions_in(text))
+        if pins == before:
+            return Lock(text=text, requirements=tuple(asked), python=interpreter.version, pins=pins)
+    message = (
+        f"{' '.join(asked)}: the pins of pins.csv do not settle in {_ROUNDS} rounds\n"
+        f"  found:   {', '.join(pin.requirement for pin in pins)}\n"
+        "  next:    name an exact version of each of these packages"
+    )
+    raise RequirementError(message)
 
 
 def resolve(
@@ -225,7 +229,7 @@ def known_pins() -> tuple[Pin, ...]:
 
 
 def pins_for(named: Iterable[str], versions: dict[str, str]) -> tuple[Pin, ...]:
-    """Give the pins for the packages that a user named, at their versions.
+    """Give the pins that packages at these versions need.
 
     A pin on a package that the user named is left out: his word stands.
     """
@@ -233,8 +237,7 @@ def pins_for(named: Iterable[str], versions: dict[str, str]) -> tuple[Pin, ...]:
     return tuple(
         pin
         for pin in known_pins()
-        if pin.package in asked
-        and pin.package in versions
+        if pin.package in versions
         and canonicalize_name(Requirement(pin.requirement).name) not in asked
         and Requirement(f"{pin.package}{pin.versions}").specifier.contains(
             versions[pin.package], prereleases=True
