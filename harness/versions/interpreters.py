@@ -94,7 +94,7 @@ def _search_path() -> str:
         folder for folder in os.environ.get("PATH", "").split(os.pathsep) if "shims" not in folder
     ]
     root = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
-    return os.pathsep.join([*folders, *map(str, sorted(root.glob("versions/*/bin")))])
+    return os.pathsep.join([*folders, *map(str, sorted(root.glob("versions/3.*/bin")))])
 
 
 def _asked(path: Path) -> Interpreter:

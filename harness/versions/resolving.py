@@ -135,7 +135,7 @@ def lock_for(
             text = resolve(wanted, interpreter, settings, prefer=held)
         except RequirementError as error:
             _refuse_missing_torch(wanted, interpreter, settings, torch, error)
-            raise _explained(error, requirements) from error
+            raise _explained(error, requirements, interpreter.version) from error
         _refuse_other_torch(text, torch)
         before, pins = pins, pins_for(named, versions_in(text))
         if pins == before:
@@ -304,14 +304,16 @@ def _refuse_missing_torch(
         raise refusal from error
 
 
-def _explained(error: RequirementError, requirements: Sequence[Requirement]) -> RequirementError:
+def _explained(
+    error: RequirementError, requirements: Sequence[Requirement], python: str
+) -> RequirementError:
     # Name the requirement that no release meets, if that is the cause; uv's words stay.
     for requirement in requirements:
-        releases = releases_of(requirement.name, pre=True, yanked=True)
+        releases = releases_of(requirement.name, pre=True, yanked=True, python=python)
         if not any(requirement.specifier.contains(each, prereleases=True) for each in releases):
             newest = ", ".join(map(str, releases[-_SHOWN_RELEASES:])) or "none"
             return RequirementError(
-                f"{requirement}: there is no such release\n"
+                f"{requirement}: there is no such release for Python {python}\n"
                 f"  found:   the newest on the index are {newest}\n"
                 f"  uv says: {str(error).split('found:', 1)[-1].split('next:', 1)[0].strip()}\n"
                 "  next:    name a release that is on the index"

@@ -3,7 +3,7 @@ import json
 import threading
 
 import pytest
-from conftest import tell, write_wheel
+from stub_index import tell, write_wheel
 
 from harness.errors import EnvironmentUnavailable, RequirementError
 from harness.versions.installer import PipSettings

@@ -1,10 +1,10 @@
 from importlib.metadata import version
 
 import pytest
-from conftest import NEEDED
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
+from stub_index import NEEDED
 
 from harness.errors import EnvironmentUnavailable, RequirementError
 from harness.versions.resolving import (
