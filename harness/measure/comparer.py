@@ -58,6 +58,7 @@ class CellComparer:
         for site in reference.runner.sites:
             relation = relation_for(
                 site,
+                port=cell.mode.port,
                 processing=cell.mode.processing,
                 family=family,
                 norms=reference.runner.norms,

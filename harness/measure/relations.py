@@ -80,7 +80,8 @@ def may_shift(site: str, family: Family) -> bool:
     """Say whether some loading mode compares the site up to a shift."""
     inside = within_block(site)
     written = inside in _WRITTEN and family.layer_norm
-    return site == LOGITS or written or (inside == "attn.attn_scores" and family.scores_shifted)
+    scores = family.scores_shifted or family.alibi_from_start
+    return site == LOGITS or written or (inside == "attn.attn_scores" and scores)
 
 
 def _centred(values: Tensor, used: Tensor | None) -> Tensor:
@@ -94,6 +95,7 @@ def _centred(values: Tensor, used: Tensor | None) -> Tensor:
 def relation_for(  # noqa: PLR0911 - one return per relation
     site: str,
     *,
+    port: str,
     processing: Processing,
     family: Family,
     norms: Collection[str],
@@ -120,6 +122,8 @@ def relation_for(  # noqa: PLR0911 - one return per relation
         return Relation(kind="offset", because="fold_value_biases", offset=offset)
     if inside == "attn.attn_scores" and family.scores_shifted:
         return Relation(kind="shift", because="the reference subtracts each row's maximum")
+    if inside == "attn.attn_scores" and family.alibi_from_start and port == "hooked":
+        return Relation(kind="shift", because="HookedTransformer counts ALiBi back from the query")
     return EQUAL
 
 

@@ -19,12 +19,14 @@ Config = Mapping[str, Any]
 class Tap:
     """Where the reference's site is read: a module, its input or output, and a view of it.
 
-    `module` is a dotted path in the Hugging Face model with `{i}` for the layer. Tuples are
-    entered at their first element. With `side="in"` the first positional argument, or else the
-    `hidden_states` argument, is read.
+    `module` is a dotted path in the Hugging Face model with `{i}` for the layer; `formerly` is
+    its path in older releases, where they call it otherwise. Tuples are entered at their first
+    element. With `side="in"` the first positional argument, or else the `hidden_states` argument,
+    is read.
     """
 
     module: str
+    formerly: str = ""
     side: Literal["in", "out"] = "out"
     view: View | None = None
 
@@ -54,8 +56,9 @@ class Family:
     changes numbers written out; `variants` are changes to it. `taps` are the sites outside the
     blocks. `norms` gives, for each norm site that weight processing folds, the module whose gain
     and bias it folds; `variant_norms` the same for variants that differ. `scores_shifted`: the
-    reference takes each row's maximum off the scores. Source of module paths:
-    `transformers.models.<family>`.
+    reference takes each row's maximum off the scores. `alibi_from_start`: its ALiBi grows from the
+    first position on, which leaves a constant per query against one counted back from the query;
+    the softmax takes it out. Source of module paths: `transformers.models.<family>`.
     """
 
     name: str
@@ -72,6 +75,7 @@ class Family:
     causal: bool = True
     takes_position_ids: bool = True
     scores_shifted: bool = False
+    alibi_from_start: bool = False
 
     def variant_config(self, variant: str) -> dict[str, Any]:
         """Give the whole config of a variant; None in a variant removes the field.

@@ -53,10 +53,11 @@ class Known:
         return torch.full((2, 4), 7.0 if ln_folded else 5.0)
 
 
-def relation_at(site, *flags, family="gpt2", softcapped=False):
+def relation_at(site, *flags, family="gpt2", port="bridge", softcapped=False):
     record = FAMILIES[family]
     return relation_for(
         site,
+        port=port,
         processing=Processing(**dict.fromkeys(flags, True)),
         family=record,
         norms=record.norms,
@@ -214,3 +215,10 @@ def test_another_site_of_the_same_layer_is_found():
     assert layer_site("blocks.3.attn.z", "ln1.out") == "blocks.3.ln1.out"
     assert layer_site("decoder_blocks.0.attn.v", "ln1.out") == "decoder_blocks.0.ln1.out"
     assert layer_site("logits", "ln_final.out") == "ln_final.out"
+
+
+def test_hooked_transformers_alibi_scores_differ_by_a_constant_per_query():
+    site = "blocks.1.attn.attn_scores"
+    assert relation_at(site, family="bloom", port="hooked").kind == "shift"
+    assert relation_at(site, family="bloom", port="bridge") is EQUAL
+    assert relation_at(site, family="gpt2", port="hooked") is EQUAL

@@ -42,6 +42,7 @@ FAMILY = Family(
     },
     layer_norm=True,
     takes_position_ids=False,
+    alibi_from_start=True,
     taps={
         "embed": Tap(module="transformer.word_embeddings"),
         "embed_ln.out": Tap(module="transformer.word_embeddings_layernorm"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import shutil
+import json
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 _REFUSALS: Final = (
     "is not currently supported",
     "not found. Valid official model names",
+    "must be one of",  # an activation
     "You can't refactor",
 )
 _REVISION: Final = "0" * 40  # a commit of the hub, in the layout of its cache
@@ -106,7 +107,8 @@ def _taken_for(official: Official, checkpoint: Checkpoint) -> Iterator[tuple[str
         repository = Path(cache) / f"models--{name.replace('/', '--')}"
         snapshot = repository / "snapshots" / _REVISION
         snapshot.mkdir(parents=True)
-        shutil.copy(checkpoint.path / "config.json", snapshot)
+        config = {**official.config, **checkpoint.config}
+        (snapshot / "config.json").write_text(json.dumps(config))
         (repository / "refs").mkdir()
         (repository / "refs" / "main").write_text(_REVISION)
         yield name, Path(cache)

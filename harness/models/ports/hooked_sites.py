@@ -16,7 +16,7 @@ from harness.models.sites import LOGITS, order
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_ATTENTION: Final = ("q", "k", "v", "rot_q", "rot_k", "attn_scores", "pattern", "z")
+_ATTENTION: Final = ("q", "k", "v", "attn_scores", "pattern", "z")
 _MLP: Final = ("pre", "pre_linear", "post")
 _BRANCHES: Final = (
     "resid_pre",
@@ -29,11 +29,8 @@ _BRANCHES: Final = (
 )
 _INSIDE: Final[Mapping[str, str]] = {
     **{site: f"hook_{site}" for site in _BRANCHES},
-    **{
-        f"{name}.{site}": f"{name}.hook_{site}"
-        for name in ("attn", "cross_attn")
-        for site in _ATTENTION
-    },
+    **{f"attn.{site}": f"attn.hook_{site}" for site in (*_ATTENTION, "rot_q", "rot_k")},
+    **{f"cross_attn.{site}": f"cross_attn.hook_{site}" for site in _ATTENTION},
     **{f"mlp.{site}": f"mlp.hook_{site}" for site in _MLP},
     **{f"{norm}.out": norm for norm in ("ln1", "ln2", "ln3")},
     # Its hook point has the weights of the experts after a softmax.

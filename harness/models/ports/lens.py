@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import re
 import warnings
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
@@ -48,8 +49,9 @@ def refusals(words: Sequence[str]) -> Iterator[None]:
     except (ValueError, NotImplementedError, RuntimeError, AssertionError) as error:
         if any(word in str(error) for word in words):
             # An unknown name is answered with the list of some two hundred that are known.
-            first = str(error).strip().splitlines()[0].partition(" Valid official")[0]
-            raise Refused(first) from error
+            first = re.split(r"\s*[\[{]", str(error).strip().splitlines()[0])[0]
+            message = f"transformer-lens {version('transformer_lens')}: {first}"
+            raise Refused(message) from error
         raise
 
 

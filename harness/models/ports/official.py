@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from harness.errors import Refused
+from harness.errors import Refused, Unavailable
 
 # Reads a number of TransformerLens' config out of a checkpoint's config.json.
 Reader = Callable[[Mapping[str, Any]], Any]
@@ -34,10 +34,12 @@ class Published:
 class Official:
     """An official name, and what TransformerLens does not read from the config under it.
 
-    `sizes` are put into its config always, `numbers` where they are as published.
+    `sizes` are put into its config always, `numbers` where they are as published. `config` is
+    what its config.json has besides, and TransformerLens reads.
     """
 
     name: str
+    config: Mapping[str, object] = field(default_factory=dict)
     sizes: Mapping[str, Reader] = field(default_factory=dict)
     numbers: Mapping[str, Published] = field(default_factory=dict)
 
@@ -55,12 +57,24 @@ def official_of(family: str, variant: str) -> Official:
 
 
 def fit(cfg: Any, official: Official, config: Mapping[str, Any]) -> None:
-    """Put a checkpoint's numbers into TransformerLens' config of an official model."""
+    """Put a checkpoint's numbers into TransformerLens' config of an official model.
+
+    Raises:
+        Unavailable: the release has a number in its code that the checkpoint has otherwise.
+    """
     for name, read in official.sizes.items():
         setattr(cfg, name, read(config))
     for name, number in official.numbers.items():
-        if hasattr(cfg, name) and getattr(cfg, name) == number.value:
-            setattr(cfg, name, number.read(config))
+        wanted = number.read(config)
+        if not hasattr(cfg, name):
+            if wanted != number.value:
+                message = (
+                    f"HookedTransformer's config has no {name} in this release: what is in its "
+                    f"code is {number.value} of {official.name}, and the checkpoint has {wanted}"
+                )
+                raise Unavailable(message)
+        elif getattr(cfg, name) == number.value:
+            setattr(cfg, name, wanted)
 
 
 def _of(name: str) -> Reader:
@@ -210,7 +224,7 @@ _OFFICIAL: Final[Mapping[str, Official]] = {
     "olmoe": Official(name="allenai/OLMoE-1B-7B-0924"),
     "gpt_oss": Official(name="openai/gpt-oss-20b"),
     "bert": Official(name="bert-base-cased"),
-    "t5": Official(name="t5-small"),
+    "t5": Official(name="t5-small", config={"n_positions": 512}),
 }
 
 # Llama 3's rotary scaling: only under names of Llama itself do all releases have it.
