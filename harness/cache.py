@@ -9,7 +9,7 @@ from typing import Final
 CACHE_VARIABLE: Final = "HARNESS_CACHE"
 
 
-def cache_folder(kind: str) -> Path:
+def folder_of(kind: str) -> Path:
     """Give the folder for one kind of thing, made: in $HARNESS_CACHE or in the user's cache."""
     chosen = os.environ.get(CACHE_VARIABLE)
     if chosen:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 from filelock import FileLock, Timeout
 from packaging.utils import canonicalize_name
 
-from harness.cache import cache_folder
+from harness.cache import folder_of
 from harness.errors import EnvironmentUnavailable, RequirementError
 from harness.versions.installer import pip_settings, run_uv
 from harness.versions.interpreters import find_interpreter
@@ -79,7 +79,7 @@ def environment_for(lock: Lock, *, progress: Callable[[str], None] = _say_nothin
     """
     interpreter = find_interpreter(lock.python)
     key = key_of(lock.text, interpreter)
-    final = cache_folder("environments") / key
+    final = folder_of("environments") / key
     with FileLock(final.with_name(f".{key}.lock")):
         wrong = _what_is_wrong(final, lock.text)
         if wrong:
@@ -96,7 +96,7 @@ def environment_for(lock: Lock, *, progress: Callable[[str], None] = _say_nothin
 
 def environments() -> list[Environment]:
     """Give the environments that are kept, the one used last first."""
-    folder = cache_folder("environments")
+    folder = folder_of("environments")
     return sorted(map(_opened, _kept(folder)), key=lambda each: each.used, reverse=True)
 
 
@@ -106,7 +106,7 @@ def remove(key: str) -> tuple[str, ...]:
     Raises:
         RequirementError: no environment, or more than one, has a key that starts so.
     """
-    folder = cache_folder("environments")
+    folder = folder_of("environments")
     present = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
     chosen = [name for name in present if key == ALL or (key and name.startswith(key))]
     if key != ALL and len(chosen) != 1:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import tempfile
 from contextlib import contextmanager
@@ -15,12 +14,12 @@ from typing import TYPE_CHECKING, Any, Final
 from filelock import FileLock
 from safetensors import SafetensorError, safe_open
 
+from harness.cache import folder_of
 from harness.errors import CheckpointError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-CACHE_VARIABLE: Final = "HARNESS_CACHE"
 _SEAL: Final = "sha256.json"
 _READ_BYTES: Final = 1 << 20
 
@@ -40,16 +39,7 @@ class Checkpoint:
 
 def cache_folder() -> Path:
     """Give the folder in which checkpoints are kept: $HARNESS_CACHE or the user's cache."""
-    chosen = os.environ.get(CACHE_VARIABLE)
-    if chosen:
-        root = Path(chosen)
-    else:
-        from platformdirs import user_cache_path  # noqa: PLC0415 - not in a measuring worker
-
-        root = user_cache_path("model-port-harness")
-    folder = root / "checkpoints"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+    return folder_of("checkpoints")
 
 
 def sha256_of(path: Path) -> str:
