@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,11 +15,15 @@ from typing import Annotated, Final
 import typer
 from rich.console import Console
 
+from harness import cli_gate
 from harness.errors import HarnessError, RunFolderError, UsageError
+from harness.selection import Selection
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, help=__doc__, pretty_exceptions_enable=False
 )
+
+cli_gate.register(app)
 
 _RUNS: Final = Path("reports/runs")
 _PYTEST_FAILED: Final = 1
@@ -40,9 +46,12 @@ def run(  # noqa: PLR0917 - typer makes options of all of them
     jobs: Annotated[str, typer.Option(help="worker processes, or `auto`")] = "1",
     resume: Annotated[Path | None, typer.Option(help="finish this run")] = None,
     cases: Annotated[Path, typer.Option(help="folder or file of cases")] = Path("cases"),
+    baseline: Annotated[
+        Path | None, typer.Option(help="gate against it; by default reports/baselines/default")
+    ] = None,
     keyword: Annotated[str, typer.Option("-k", help="pytest's own selection")] = "",
 ) -> None:
-    """Measure and judge the matrix: what `pytest CASES` does, with short names."""
+    """Measure and judge the matrix, as `pytest CASES` does, then gate it against the baseline."""
     if not cases.exists():
         message = f"no {cases} here; run this where your cases are, or give --cases"
         raise UsageError(message)
@@ -54,13 +63,16 @@ def run(  # noqa: PLR0917 - typer makes options of all of them
         "device": device,
         "checkpoint": checkpoint,
     }
-    arguments = [str(cases), "-q", f"--out={out}", f"--prompts={prompts}"]
+    selection = cli_gate.checked_selection(**axes)
+    accepted = cli_gate.accepted_baseline(baseline)
+    name = f"{dt.datetime.now(dt.timezone.utc):%Y%m%dT%H%M%S}-{os.getpid()}"
+    folder = _found_run(resume) if resume else (out / name).resolve()
+    arguments = [str(cases), "-q", f"--out={out}", f"--run={name}", f"--prompts={prompts}"]
     arguments += [f"--{axis}={value}" for axis, values in axes.items() for value in values or ()]
     arguments += [f"--prompt-seed={prompt_seed}", "-p", "no:cacheprovider"]
     arguments += ["-n", jobs] if jobs != "1" else []
-    arguments += [f"--resume={_found_run(resume)}"] if resume else []
+    arguments += [f"--resume={folder}"] if resume else []
     arguments += ["-k", keyword] if keyword else []
-    _check_selection(axes)
     # A process of its own, so that pytest can watch the plugin being imported.
     command = [sys.executable, "-m", "pytest", *arguments]
     code = subprocess.run(command, check=False).returncode  # noqa: S603 - no shell
@@ -70,16 +82,14 @@ def run(  # noqa: PLR0917 - typer makes options of all of them
             "or no cell of it can be measured here"
         )
         raise UsageError(message)
-    raise typer.Exit(code if code in {0, _PYTEST_FAILED} else 2)
-
-
-def _check_selection(axes: dict[str, list[str] | None]) -> None:
-    from harness.models.families import FAMILIES
-    from harness.selection import Selection, check_names, values_of
-
-    variants = {name for record in FAMILIES.values() for name in record.variant_names}
-    asked = Selection(**{axis: values_of(values or ()) for axis, values in axes.items()})
-    check_names(asked, families=FAMILIES, variants=variants)
+    if code not in {0, _PYTEST_FAILED}:
+        raise typer.Exit(2)
+    if accepted is not None:
+        gated = cli_gate.gate_run(
+            accepted, folder, Selection() if resume else selection, whole=not (keyword or resume)
+        )
+        code = max(code, gated)
+    raise typer.Exit(code)
 
 
 @app.command()

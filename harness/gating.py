@@ -101,9 +101,7 @@ def question_for(
     recorded = [read_side(source) for source in sources if isinstance(source, Path)]
     if recorded:
         cells = [cell_of(row) for row in recorded[0].cells.values()]
-        prompts = {
-            case: tuple(map(prompt_of, rows)) for case, rows in recorded[0].prompts.items()
-        }
+        prompts = {case: tuple(map(prompt_of, rows)) for case, rows in recorded[0].prompts.items()}
         return ask_again((cell for cell in cells if selection.admits(cell)), prompts)
     cells = [
         Cell(case=case, loading_mode=mode, dtype=dtype, device=device)
@@ -138,15 +136,7 @@ def run_gate(
     old, new = sources
     if isinstance(old, Path) and isinstance(new, Path):
         sides = read_side(old), read_side(new)
-        chosen = [
-            row["cell_id"]
-            for row in {**sides[1].cells, **sides[0].cells}.values()
-            if selection.admits(cell_of(row))
-        ]
-        if not chosen:
-            message = f"{old} and {new} have no cell that is asked for; leave an option out"
-            raise SelectionError(message)
-        return gate(*sides, chosen)
+        return gate(*sides, cells_in_common(*sides, selection))
     question = question_for(selection, sources, drawn=plan.drawn, seed=plan.seed)
     question = _without_broken_ports(question, sources, watcher)
     plan.out.mkdir(parents=True, exist_ok=True)
@@ -176,6 +166,20 @@ def run_gate(
         ]
         sides = futures[0].result(), futures[1].result()
     return gate(*sides, [cell.id for cell in question.cells])
+
+
+def cells_in_common(old: Side, new: Side, selection: Selection) -> list[str]:
+    """Name the cells that either of two recorded sides has, and that are asked for.
+
+    Raises:
+        SelectionError: there is none.
+    """
+    rows = {**new.cells, **old.cells}.values()
+    chosen = [row["cell_id"] for row in rows if selection.admits(cell_of(row))]
+    if not chosen:
+        message = f"{old.name} and {new.name} have no cell that is asked for; ask for more"
+        raise SelectionError(message)
+    return chosen
 
 
 def _without_broken_ports(

@@ -30,8 +30,10 @@ ROOMS = {
     "selection": BASE,
     "scheduling": BASE,
     "plugin": BELOW,
-    "cli": BELOW,
-    "__init__": BELOW | {"plugin", "cli"},  # the facade: anything, but only lazily
+    "gating": BELOW,
+    "cli_gate": BELOW | {"gating"},
+    "cli": BELOW | {"gating", "cli_gate"},
+    "__init__": BELOW | {"gating", "cli_gate", "plugin", "cli"},  # the facade: anything, but only lazily
 }
 
 # Each library that knows models or tensors, and the rooms that may import it.

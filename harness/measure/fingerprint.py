@@ -49,10 +49,8 @@ def sketch(values: Float[Tensor, "*shape"], *, seed: str) -> NDArray[np.float64]
     buckets, signs = _table()
     start = int.from_bytes(_short_hash(seed.encode()), "little") % _TABLE
     places = (np.arange(start, start + flat.size)) % _TABLE
-    found: NDArray[np.float64] = np.bincount(
-        buckets[places], weights=signs[places] * flat, minlength=BUCKETS
-    )
-    return found
+    signed = signs[places] * flat
+    return np.bincount(buckets[places], weights=signed, minlength=BUCKETS).astype(np.float64)
 
 
 def digest_of(values: Float[Tensor, "*shape"]) -> int:
