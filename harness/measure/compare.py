@@ -207,6 +207,8 @@ def top1_agreement(
 
 
 def _fit(actual: torch.Size, expected: torch.Size, counts: torch.Size) -> bool:
+    if actual == expected:
+        return actual == counts
     try:
         fitting: torch.Size = torch.broadcast_shapes(actual, expected)
     except RuntimeError:  # torch says so where two sizes differ and neither is 1
