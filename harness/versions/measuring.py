@@ -9,6 +9,7 @@ import tempfile
 import threading
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 from packaging.utils import canonicalize_name
@@ -25,6 +26,11 @@ if TYPE_CHECKING:
 CURRENT: Final = "current"
 VERIFIED: Final = ("torch", "transformers", "transformer-lens")
 """The packages whose versions a worker checks before it measures, where its lock has them."""
+
+_VARIABLES: Final = MappingProxyType({"PYTORCH_JIT": "0"})
+"""A scripted function runs past a TorchFunctionMode, so past exact mode and past the capture of
+scores and patterns: gpt_bigcode's softmax is one before transformers 4.53. As a plain function it
+computes the same."""
 
 _BOOTSTRAP: Final = Path(__file__).with_name("bootstrap.py")
 _WORKER: Final = "harness.measure.worker"
@@ -145,7 +151,7 @@ def measure_in(
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
     try:
-        finished = run_in(subject.environment, _BOOTSTRAP, arguments, cwd=run)
+        finished = run_in(subject.environment, _BOOTSTRAP, arguments, cwd=run, variables=_VARIABLES)
     finally:
         ended.set()
         watcher.join()
