@@ -18,7 +18,7 @@ ALIBI_TWICE = Limitation(
     reason="eager attention counts ALiBi twice, sdpa counts it once",
     link="docs/findings/falcon-alibi-counted-twice.md",
     until=AFTER_TRANSFORMERS,
-    variants=("alibi",),
+    variants=("alibi", "new_decoder_alibi"),
     loading_modes=("hf_sdpa",),
 )
 SPLIT_RAISES = Limitation(
@@ -27,7 +27,7 @@ SPLIT_RAISES = Limitation(
     reason="the new decoder's groups are split as if there were one key-value head",
     link=_SPLIT,
     until=AFTER_TRANSFORMER_LENS,
-    variants=("new_decoder",),
+    variants=("new_decoder", "new_decoder_alibi"),
     loading_modes=BRIDGE,
 )
 SPLIT_WRONG = Limitation(

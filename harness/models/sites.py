@@ -13,6 +13,7 @@ import re
 from typing import Final
 
 LOGITS: Final = "logits"
+ROUTER: Final = "mlp.router"
 ATTENTION_MATRICES: Final = ("attn_scores", "pattern")
 
 # Within one block, in the order in which a pre-norm block computes them. Sites of a parallel

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from harness.models.families.common import IMPLIED_HEAD_SIZES
 from harness.models.families.decoder import llama_like
+from harness.models.family import REMOVED
 
 FAMILY = llama_like(
     "cohere",
@@ -31,6 +32,8 @@ FAMILY = llama_like(
     variants={
         "qk_norm": {"use_qk_norm": True},
         "attention_bias": {"attention_bias": True},
+        # The default was 10000 until transformers 4.57 and is 500000 since 5.0.
+        "default_rope_theta": {"rope_theta": REMOVED},
     },
     layer_norm=True,
     without=("resid_mid", "ln2.out"),

@@ -14,6 +14,8 @@ LAYER = "model.layers.{i}"
 ATTENTION = f"{LAYER}.self_attn"
 MLP = f"{LAYER}.mlp"
 EMBED = Tap(module="model.embed_tokens")
+SCALED_EMBED = Tap(module="model.layers.0", side="in")
+"""Where the embedding is scaled: in transformers 5 by its module, in transformers 4 behind it."""
 
 
 def llama_like(

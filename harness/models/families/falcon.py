@@ -68,6 +68,7 @@ FAMILY = Family(
     },
     variants={
         "alibi": {"alibi": True, "multi_query": False, "parallel_attn": False, "bias": True},
+        "new_decoder_alibi": {**_NEW_DECODER, "num_ln_in_parallel_attn": 2, "alibi": True},
         "new_decoder": {**_NEW_DECODER, "num_ln_in_parallel_attn": 2},
         # transformers ignores the flag in this architecture: the same model as new_decoder.
         "new_decoder_multi_query_off": {
@@ -116,5 +117,7 @@ FAMILY = Family(
         "ln2.out": f"{_LAYER}.post_attention_layernorm",
         "ln_final.out": "transformer.ln_f",
     },
-    variant_norms=dict.fromkeys(("new_decoder", "new_decoder_multi_query_off"), _TWO_NORMS),
+    variant_norms=dict.fromkeys(
+        ("new_decoder", "new_decoder_alibi", "new_decoder_multi_query_off"), _TWO_NORMS
+    ),
 )

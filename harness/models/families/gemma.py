@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from harness.models.families.common import LLAMA_SIZES
-from harness.models.families.decoder import llama_like
+from harness.models.families.decoder import SCALED_EMBED, llama_like
 
 FAMILY = llama_like(
     "gemma",
@@ -27,5 +27,6 @@ FAMILY = llama_like(
         # As first published: "gelu" stands for the tanh approximation.
         "legacy_act": {"hidden_act": "gelu", "hidden_activation": None},
     },
+    embed=SCALED_EMBED,
     norm_offset=True,
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from harness.models.families.common import GROUPED_QUERIES, LLAMA_SIZES, WINDOW
-from harness.models.families.decoder import LAYER, llama_like
+from harness.models.families.decoder import LAYER, SCALED_EMBED, llama_like
 from harness.models.family import Tap
 
 FAMILY = llama_like(
@@ -38,5 +38,6 @@ FAMILY = llama_like(
         "mlp_out": Tap(module=f"{LAYER}.post_feedforward_layernorm"),
     },
     ln2="pre_feedforward_layernorm",
+    embed=SCALED_EMBED,
     norm_offset=True,
 )

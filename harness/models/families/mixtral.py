@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from harness.models.families.common import GROUPED_QUERIES, IMPLIED_HEAD_SIZES, WINDOW
-from harness.models.families.decoder import MLP, llama_like
+from harness.models.families.decoder import LAYER, MLP, llama_like
 from harness.models.family import Tap
+
+_FORMERLY = f"{LAYER}.block_sparse_moe"
 
 FAMILY = llama_like(
     "mixtral",
@@ -27,5 +29,6 @@ FAMILY = llama_like(
         "tie_word_embeddings": False,
     },
     variants={"window": {"sliding_window": WINDOW}},
-    mlp={"mlp.router": Tap(module=f"{MLP}.gate")},
+    mlp={"mlp.router": Tap(module=f"{MLP}.gate", formerly=f"{_FORMERLY}.gate")},
+    taps={"mlp_out": Tap(module=MLP, formerly=_FORMERLY)},
 )

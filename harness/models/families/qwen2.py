@@ -25,6 +25,12 @@ FAMILY = llama_like(
     variants={
         # The first layer sees everything, the other two a window.
         "window": {"use_sliding_window": True, "max_window_layers": 1},
+        # All layers see a window.
+        "window_everywhere": {
+            "use_sliding_window": True,
+            "sliding_window": 4,
+            "max_window_layers": 0,
+        },
         "tied": {"tie_word_embeddings": True},
     },
 )

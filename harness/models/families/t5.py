@@ -105,7 +105,8 @@ FAMILY = Family(
     causal=False,
     takes_position_ids=False,
     taps={
-        "embed": Tap(module="encoder.embed_tokens"),
+        # Not at the embedding: in transformers 4 the decoder's is the same module.
+        "embed": Tap(module="encoder.block.0", side="in"),
         "encoder_ln_final.out": Tap(module="encoder.final_layer_norm"),
         "ln_final.out": Tap(module="decoder.final_layer_norm"),
     },

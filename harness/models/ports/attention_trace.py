@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 from torch.overrides import TorchFunctionMode
 
-from harness.models.layouts import n_kv_heads
+from harness.models.layouts import n_heads, n_kv_heads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -30,6 +30,9 @@ _PRODUCTS: Final = frozenset(
         torch.Tensor.bmm,
     }
 )
+_BATCH_HEAD_POS_X: Final = 4  # the axes of scores [batch, head, query, key] and of their factors
+# These take what is added to the product first (GPT-NeoX and BLOOM of transformers 4).
+_ADDING_PRODUCTS: Final = frozenset({torch.baddbmm, torch.Tensor.baddbmm})
 
 
 class AttentionTrace(TorchFunctionMode):
@@ -83,22 +86,56 @@ class AttentionTrace(TorchFunctionMode):
                 if pattern in self.taken:
                     # What weighs the values: a softmax in float32 is rounded before.
                     self.taken[pattern] = self.taken[pattern].to(args[0].dtype)
+            elif func in _ADDING_PRODUCTS:
+                self._product = _added_product(*args, **(kwargs or {}))
             elif func in _SOFTMAX and pattern not in self.taken:
                 self._keep(scores=args[0], pattern=result)
         return result
 
     def _keep(self, *, scores: Tensor, pattern: Tensor) -> None:
+        heads = n_heads(self._config)
         if self._product is not None:
             query, key_transposed = self._product
-            self.taken[f"{self._prefix}.rot_q"] = _by_position(query)
-            key = key_transposed.transpose(-1, -2)
-            n_keys = key.shape[-2]
-            if key.ndim == 4:  # noqa: PLR2004 - [batch, head, pos, d_head]
-                key = key[:, :: max(1, key.shape[1] // n_kv_heads(self._config))]
-            self.taken[f"{self._prefix}.rot_k"] = _by_position(key)
+            n_keys = key_transposed.shape[-1]
+            if _queries_before_heads(scores, query, heads):
+                scores, pattern = scores.transpose(1, 2), pattern.transpose(1, 2)
+            else:
+                self._keep_factors(*(_by_head(factor, heads) for factor in self._product))
             scores, pattern = scores[..., :n_keys], pattern[..., :n_keys]
-        self.taken[f"{self._prefix}.attn_scores"] = scores.detach().clone()
-        self.taken[f"{self._prefix}.pattern"] = pattern.detach().clone()
+        self.taken[f"{self._prefix}.attn_scores"] = _by_head(scores.detach(), heads).clone()
+        self.taken[f"{self._prefix}.pattern"] = _by_head(pattern.detach(), heads).clone()
+
+    def _keep_factors(self, query: Tensor, key_transposed: Tensor) -> None:
+        key = key_transposed.transpose(-1, -2)
+        if query.ndim == key.ndim == _BATCH_HEAD_POS_X:
+            key = key[:, :: max(1, key.shape[1] // n_kv_heads(self._config))]
+            self.taken[f"{self._prefix}.rot_q"] = _by_position(query)
+            self.taken[f"{self._prefix}.rot_k"] = _by_position(key)
+
+
+def _added_product(
+    input: Tensor,  # noqa: A002, ARG001 - torch's name
+    batch1: Tensor,
+    batch2: Tensor,
+    **_: object,
+) -> tuple[Tensor, Tensor]:
+    return batch1, batch2
+
+
+def _by_head(tensor: Tensor, heads: int) -> Tensor:
+    """Lay [batch * head, …, …] out as [batch, head, …, …] (OPT, GPT-NeoX of transformers 4)."""
+    folded = tensor.ndim == _BATCH_HEAD_POS_X - 1 and tensor.shape[0] % heads == 0
+    return tensor.unflatten(0, (-1, heads)) if folded else tensor
+
+
+def _queries_before_heads(scores: Tensor, query: Tensor, heads: int) -> bool:
+    """Say whether scores are [batch, query, head, key]: GPTBigCode's of transformers 4.
+
+    Its queries are then [batch, query * head, d_head], for its one key-value head.
+    """
+    if scores.ndim != _BATCH_HEAD_POS_X or scores.shape[2] != heads:
+        return False
+    return query.shape[:-1] == (scores.shape[0], scores.shape[1] * heads)
 
 
 def _by_position(tensor: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 import transformers
 
 from harness.models.families import FAMILIES
-from harness.models.ports.huggingface import TransformersRunner, model_inputs
+from harness.models.ports.huggingface import TransformersRunner, model_inputs, routed_by
 from harness.models.ports.lens import quiet, refusals, require_release
 from harness.models.ports.loading import TORCH_DTYPES, load_model
 from harness.models.sites import LOGITS, within_block
@@ -78,6 +78,7 @@ _DECODER_HOOKS: Final = {
 _REFUSALS: Final = (
     "does not support compatibility mode",
     "Unsupported architecture",
+    "Could not determine supported architecture",
     "not supported",
     "You can't refactor",
     "only supports multi_query=True",
@@ -201,8 +202,8 @@ class BridgeRunner:
             for site in sites:
                 if site in self._routers:
 
-                    def keep(_: object, __: object, output: Any, site: str = site) -> None:
-                        taken[site] = output[0].detach().clone()
+                    def keep(router: Any, args: Any, output: Any, site: str = site) -> None:
+                        taken[site] = routed_by(router, args[0], output).detach().clone()
 
                     stack.callback(self._routers[site].register_forward_hook(keep).remove)
             yield

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -12,7 +13,7 @@ from harness.models.families import FAMILIES
 from harness.models.layouts import n_heads
 from harness.models.ports.attention_trace import AttentionTrace
 from harness.models.ports.loading import TORCH_DTYPES, load_model
-from harness.models.sites import LOGITS, at_layer, layer_of, order, within_block
+from harness.models.sites import LOGITS, ROUTER, at_layer, layer_of, order, within_block
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -30,6 +31,7 @@ __all__ = [
     "load_model",
     "logits_of",
     "model_inputs",
+    "routed_by",
 ]
 
 _TRACED = ("attn_scores", "pattern")
@@ -76,7 +78,12 @@ class TransformersRunner:
                 for name, module in stack.attention.items():
                     self._attention[f"{prefix}.{name}"] = at_layer(module, layer)
         present = {name for name, _ in model.named_modules()}
-        self._taps = {site: tap for site, tap in self._taps.items() if tap.module in present}
+        self._taps = {
+            site: replace(tap, module=path)
+            for site, tap in self._taps.items()
+            for path in (tap.module, tap.formerly)
+            if path in present and path
+        }
 
     @property
     def sites(self) -> tuple[str, ...]:
@@ -162,6 +169,7 @@ class TransformersRunner:
     def _tapped(self, site: str, taken: dict[str, Tensor]) -> Iterator[None]:
         tap = self._taps[site]
         config = self.model.config
+        is_router = within_block(site) == ROUTER
 
         def keep(value: Any) -> None:
             tensor = value[0] if isinstance(value, tuple) else value
@@ -171,8 +179,8 @@ class TransformersRunner:
         def before(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             keep(args[0] if args else kwargs["hidden_states"])
 
-        def after(_: nn.Module, __: object, output: Any) -> None:
-            keep(output)
+        def after(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+            keep(routed_by(module, args[0], output) if is_router else output)
 
         module = self.model.get_submodule(tap.module)
         if tap.side == "in":
@@ -223,8 +231,21 @@ def logits_of(output: Any) -> Tensor:
     return found.detach()
 
 
+def routed_by(router: nn.Module, hidden: Tensor, output: Any) -> Tensor:
+    """Give the logits by which a router chose, of its input [token, d_model] and its output.
+
+    gpt_oss in transformers 4 gives scores and indices only: there, its logits are made once more.
+    """
+    logits, *others = output if isinstance(output, tuple) else (output,)
+    if len(others) == 1:
+        return torch.nn.functional.linear(hidden, router.weight, router.bias)  # type: ignore[arg-type]
+    found: Tensor = logits
+    return found
+
+
 def _tap_at(tap: Tap, layer: int) -> Tap:
-    return type(tap)(module=at_layer(tap.module, layer), side=tap.side, view=tap.view)
+    module, formerly = (at_layer(path, layer) for path in (tap.module, tap.formerly))
+    return replace(tap, module=module, formerly=formerly)
 
 
 def _parent(path: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import torch
@@ -33,6 +34,9 @@ _REFUSALS: Final = (
     "Unrecognized configuration class",
 )
 
+# Enough to see which layers and which modules; a large model has thousands of tensors.
+_NAMES_SHOWN: Final = 6
+
 
 def load_model(
     family: Family,
@@ -51,8 +55,8 @@ def load_model(
         Refused: this release lacks the architecture, or the model such an attention.
         CheckpointError: tensors are missing, extra or of a wrong shape; each is named.
     """
+    config = _config(checkpoint, attention)
     try:
-        config = transformers.AutoConfig.from_pretrained(checkpoint.path, local_files_only=True)
         model, report = getattr(transformers, family.auto_class).from_pretrained(
             checkpoint.path,
             config=config,
@@ -75,14 +79,54 @@ def load_model(
         if (names := sorted(_not_loaded(model, kind, found)))
     }
     if wrong:
-        found = "; ".join(f"{kind}: {', '.join(names)}" for kind, names in wrong.items())
+        found = "; ".join(f"{kind}: {_first(names)}" for kind, names in wrong.items())
         message = (
-            f"{checkpoint.path}: weights and config do not fit\n  found:   {found}\n"
+            f"{checkpoint.path}: weights and config do not fit\n"
+            f"  found:   {found}\n"
             "  allowed: none missing, none extra\n"
-            "  next:    compare the names in *.safetensors with what config.json builds"
+            f"  next:    {_advice(config, checkpoint)}"
         )
         raise CheckpointError(message)
     return model.eval().to(device)
+
+
+def _first(names: list[str]) -> str:
+    shown = ", ".join(names[:_NAMES_SHOWN])
+    more = len(names) - _NAMES_SHOWN
+    return f"{shown} and {more} more" if more > 0 else shown
+
+
+def _config(checkpoint: Checkpoint, attention: str) -> Any:
+    """Read config.json, and tell it the attention too.
+
+    Until 4.47 or so a model that is told "eager", of a config that was not, takes sdpa.
+    """
+    try:
+        return transformers.AutoConfig.from_pretrained(
+            checkpoint.path, local_files_only=True, attn_implementation=attention
+        )
+    except (ValueError, KeyError) as error:
+        if any(words in str(error) for words in _REFUSALS):
+            raise Refused(_refusal(str(error), checkpoint)) from error
+        release = transformers.__version__
+        message = (
+            f"{checkpoint.path}: transformers {release} cannot read its config.json ({error})\n"
+            "  next:    see which release first reads this field, or spell it for both"
+        )
+        raise CheckpointError(message) from error
+
+
+def _advice(config: Any, checkpoint: Checkpoint) -> str:
+    """Say where to look; name the fields of config.json that this release does not know."""
+    known = set(inspect.signature(type(config).__init__).parameters) | set(config.attribute_map)
+    known |= set(transformers.PretrainedConfig().to_dict())
+    strange = sorted(set(checkpoint.config) - known)
+    if strange:
+        return (
+            f"{type(config).__name__} of transformers {transformers.__version__} does not know "
+            f"{', '.join(strange)}"
+        )
+    return "compare the names in *.safetensors with what config.json builds"
 
 
 def _spelled_for_this_release(dtype: str, config: Any) -> dict[str, Any]:
