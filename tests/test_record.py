@@ -15,15 +15,20 @@ KINDS = tuple(COLUMNS)
 READERS = {
     "cells": record.read_cells,
     "deltas": record.read_deltas,
+    "fingerprints": record.read_fingerprints,
     "prompts": record.read_prompts,
 }
 LABEL, TOKENS = pa.dictionary(pa.int32(), pa.string()), pa.list_(pa.list_(pa.int64()))
+REALS, MEASURED = pa.list_(pa.float64()), pa.list_(pa.float32())
 WHOLE = st.integers(-(2**63), 2**63 - 1)
 VALUES = {
     pa.string(): st.text(),
     LABEL: st.text(),
     pa.int64(): WHOLE,
     pa.float64(): st.floats(allow_nan=False),
+    pa.float32(): st.floats(allow_nan=False, width=32),
+    REALS: st.lists(st.floats(allow_nan=False)),
+    MEASURED: st.lists(st.floats(allow_nan=False, width=32)),
     pa.bool_(): st.booleans(),
     TOKENS: st.lists(st.lists(WHOLE)),
 }
@@ -32,6 +37,9 @@ PLAIN = {
     LABEL: "words",
     pa.int64(): 7,
     pa.float64(): 0.5,
+    pa.float32(): 0.5,
+    REALS: [0.5, 0.5],
+    MEASURED: [0.5, 0.5],
     pa.bool_(): True,
     TOKENS: [[7, 7]],
 }
@@ -60,7 +68,7 @@ def run(tmp_path):
 
 @pytest.fixture
 def whole_run(run):
-    for kind in ("prompts", "deltas", "cells"):
+    for kind in ("prompts", "fingerprints", "deltas", "cells"):
         for cell in ("a.bridge.exact", "b.bridge.exact"):
             write_part(run, kind, cell, [plain_row(kind, cell_id=cell)])
     return run
@@ -209,9 +217,9 @@ def test_a_run_in_which_no_cell_finished_is_said_to_be_one(run):
             reader(run)
 
 
-def test_a_run_whose_cells_measured_nothing_has_no_deltas_and_no_prompts(run):
+def test_a_run_whose_cells_measured_nothing_has_no_other_rows(run):
     write_part(run, "cells", "a", [plain_row("cells", verdict="unavailable")])
-    for kind in ("deltas", "prompts"):
+    for kind in ("deltas", "fingerprints", "prompts"):
         frame = READERS[kind](run)
         assert frame.empty
         assert list(frame.columns) == [column.name for column in COLUMNS[kind]]

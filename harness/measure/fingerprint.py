@@ -126,8 +126,8 @@ class Fingerprint:
         return {
             "digest": int.from_bytes(_short_hash(whole), "little", signed=True),
             "norm": norm,
-            "mean": mean,
-            "std": math.sqrt(max(norm * norm / number - mean * mean, 0.0)),
+            "mean_value": mean,
+            "std_value": math.sqrt(max(norm * norm / number - mean * mean, 0.0)),
             "n_values": self.number,
             "masked": self.masked,
             "nonfinite": self.nonfinite,

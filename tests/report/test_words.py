@@ -26,6 +26,7 @@ PLAIN = {
     LABEL: "",
     pa.int64(): 0,
     pa.float64(): 0.0,
+    pa.float32(): 0.0,
     pa.bool_(): False,
     TOKENS: [[1]],
 }
