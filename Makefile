@@ -5,16 +5,19 @@ BIN := .venv/bin
 # Where this is set, each worker would compile the package again; pip compiles the rest at install.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help cases test lint format clean
+.PHONY: help cases test known-regressions lint format clean
 
 help:  ## list the targets
-	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 16
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 28
 
 cases: .venv/.installed  ## measure and judge the matrix: the main job
 	$(BIN)/harness run --jobs auto $(ARGS)
 
 test: .venv/.installed  ## test the harness itself
 	$(BIN)/python -m pytest -n auto tests $(ARGS)
+
+known-regressions: .venv/.installed  ## ask upgrades that are known to have changed numbers (many minutes)
+	$(BIN)/python -m tests.known_regressions $(ARGS)
 
 lint: .venv/.installed  ## check style, format and types
 	$(BIN)/ruff check
