@@ -15,7 +15,7 @@ from typing import Annotated, Final
 import typer
 from rich.console import Console
 
-from harness import cli_gate
+from harness import cli_gate, cli_search
 from harness.errors import HarnessError, RunFolderError, UsageError
 from harness.selection import Selection
 
@@ -24,6 +24,7 @@ app = typer.Typer(
 )
 
 cli_gate.register(app)
+cli_search.register(app)
 
 _RUNS: Final = Path("reports/runs")
 _PYTEST_FAILED: Final = 1

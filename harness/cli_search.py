@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
+from rich.console import Console
 
 from harness.cli_gate import Drawn, Given, Names, Python, Seed, checked_selection, watching
 
@@ -18,11 +19,15 @@ if TYPE_CHECKING:
     from harness.selection import Selection
 
 _RUNS: Final = Path("reports/runs")
+_SPEC: Final = 'requirements ("transformers==5.9.0") or `current`'
+_WIDTH: Final = 200
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the command line."""
     app.command()(bisect)
+    app.command()(blame)
+    app.command()(sweep)
 
 
 def bisect(
@@ -65,8 +70,98 @@ def bisect(
     folder = out or _folder("bisect")
     with _ground(selection, folder, prompts, prompt_seed, given, python) as ground:
         found = run_bisect(span, ground, checks=check)
-    for line in (*found.notes, f"written: {folder / 'bisect.json'}", found.answer):
+    for line in (*found.notes, f"written: {folder / 'bisect.json'}", found.line):
         print(line)
+
+
+def blame(
+    *,
+    baseline: Annotated[str, typer.Option(metavar="SPEC", help=_SPEC)],
+    candidate: Annotated[str, typer.Option(metavar="SPEC", help=_SPEC)],
+    family: Names = None,
+    variant: Names = None,
+    mode: Names = None,
+    dtype: Names = None,
+    device: Names = None,
+    checkpoint: Names = None,
+    prompts: Drawn = 3,
+    prompt_seed: Seed = 0,
+    given: Given = "",
+    python: Python = None,
+    out: Annotated[Path | None, typer.Option(help="folder of the runs and blame.json")] = None,
+) -> None:
+    """Find the smallest set of package changes that makes the candidate worse.
+
+    Exit code 0: found; 2: the question could not be asked, as where nothing is worse.
+    """
+    from harness.searching.blaming import run_blame
+
+    selection = checked_selection(
+        family=family,
+        variant=variant,
+        mode=mode,
+        dtype=dtype,
+        device=device,
+        checkpoint=checkpoint,
+    )
+    folder = out or _folder("blame")
+    with _ground(selection, folder, prompts, prompt_seed, given, python) as ground:
+        found = run_blame(baseline, candidate, ground)
+    for line in (*found.notes, f"written: {folder / 'blame.json'}", found.line):
+        print(line)
+
+
+def sweep(
+    *,
+    spec: Annotated[
+        list[str] | None, typer.Option(metavar="SPEC", help="requirements; may be repeated")
+    ] = None,
+    package: Annotated[str, typer.Option(help="a package of which --versions are swept")] = "",
+    versions: Annotated[
+        list[str] | None, typer.Option(metavar="VERSIONS", help="its releases, by commas")
+    ] = None,
+    family: Names = None,
+    variant: Names = None,
+    mode: Names = None,
+    dtype: Names = None,
+    device: Names = None,
+    checkpoint: Names = None,
+    prompts: Drawn = 0,
+    prompt_seed: Seed = 0,
+    given: Given = "",
+    python: Python = None,
+    out: Annotated[
+        Path | None, typer.Option(help="folder of the runs, sweep.parquet and sweep.md")
+    ] = None,
+) -> None:
+    """Say who works with whom: version sets × families, each set in its own environment.
+
+    Without --spec and --package it sweeps the releases of harness/versions/grid.csv; without
+    selectors the default variant of each family, exact and float32, as users load it. Given the
+    same --out again it goes on where it was. Exit code 0: measured; 2: nothing could be.
+    """
+    from harness.report import sweeps
+    from harness.searching.sweeping import grid_of, run_sweep
+    from harness.selection import values_of
+
+    selection = checked_selection(
+        family=family,
+        variant=variant,
+        mode=mode,
+        dtype=dtype,
+        device=device,
+        checkpoint=checkpoint,
+    )
+    specs = grid_of(spec or (), package, values_of(versions or ()))
+    folder = out or _folder("sweep")
+    with _ground(selection, folder, prompts, prompt_seed, given, python) as ground:
+        found = run_sweep(specs, ground)
+    (folder / "sweep.md").write_text(sweeps.markdown(found.rows))
+    console = _wide_console()
+    console.print(sweeps.table(found.rows))
+    for line in (sweeps.LEGEND, *sweeps.reasons_of(found.rows)):
+        console.print(line, markup=False)
+    print(f"written: {found.file}, {folder / 'sweep.md'}")
 
 
 @contextmanager
@@ -86,6 +181,12 @@ def _ground(  # noqa: PLR0917 - the options of every search, in their order
             given=given,
             python=python,
         )
+
+
+def _wide_console() -> Console:
+    """Give a console; where nobody's terminal has a width, one that fits the table."""
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=_WIDTH)
 
 
 def _folder(command: str) -> Path:

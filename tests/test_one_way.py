@@ -13,6 +13,7 @@ READING = BASE | {"record"}
 JUDGING = READING | {"bounds"}
 MEASURING = JUDGING | {"provenance", "models", "cache"}
 BELOW = MEASURING | {"measure", "judge", "report", "selection", "scheduling", "versions"}
+COMMANDS = BELOW | {"gating", "searching", "cli_gate", "cli_search"}
 
 # Each room, and the rooms that it may import besides itself.
 ROOMS = {
@@ -32,8 +33,10 @@ ROOMS = {
     "plugin": BELOW,
     "gating": BELOW,
     "cli_gate": BELOW | {"gating"},
-    "cli": BELOW | {"gating", "cli_gate"},
-    "__init__": BELOW | {"gating", "cli_gate", "plugin", "cli"},  # the facade: anything, but only lazily
+    "searching": BELOW | {"gating"},
+    "cli_search": BELOW | {"gating", "cli_gate", "searching"},
+    "cli": COMMANDS,
+    "__init__": COMMANDS | {"plugin", "cli"},  # the facade: anything, but only lazily
 }
 
 # Each library that knows models or tensors, and the rooms that may import it.

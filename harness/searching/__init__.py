@@ -1,0 +1,1 @@
+"""Searches over versions, from end to end: bisect, blame and sweep measure, judge and decide."""
