@@ -2,7 +2,8 @@
 
 Plain `dtype=float64` is not enough: Llama's norm and every rotary embedding cast to float32
 inside. Build *and* run a model under `true_float64`, since rotary tables are made at
-construction. What it cannot reach: `torch.jit.script`ed functions and constants made at import.
+construction. What it cannot reach: constants made at import, and `torch.jit.script`ed functions
+(GPTBigCode's softmax in transformers 4: 3e-8) unless the process was started with PYTORCH_JIT=0.
 """
 
 from __future__ import annotations

@@ -1,3 +1,7 @@
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch.overrides import _get_current_function_mode_stack as modes
@@ -105,6 +109,37 @@ def test_what_reads_bytes_as_a_dtype_is_left_alone():
         assert torch.equal(bits.view(dtype=torch.float32), stored)
         assert torch.equal(torch.frombuffer(buffer, dtype=torch.float32), stored)
         assert torch.equal(torch.asarray(buffer, dtype=torch.float32), stored)
+
+
+SCRIPTED = """
+import torch
+
+from harness.measure.exact import true_float64
+
+
+@torch.jit.script
+def softmax(x: torch.Tensor) -> torch.Tensor:
+    return torch.nn.functional.softmax(x, dim=-1, dtype=torch.float32)
+
+
+with true_float64():
+    print(softmax(torch.ones(3)).dtype)
+"""
+
+
+@pytest.mark.parametrize(("jit", "dtype"), [("0", "torch.float64"), ("1", "torch.float32")])
+def test_scripted_functions_are_reached_only_where_pytorch_jit_is_0(jit, dtype, tmp_path):
+    # transformers 4 scripts GPTBigCode's softmax; workers are started with PYTORCH_JIT=0.
+    script = tmp_path / "scripted.py"
+    script.write_text(SCRIPTED)
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", script],
+        env={**os.environ, "PYTORCH_JIT": jit},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split() == [dtype]
 
 
 def test_torch_is_left_as_it_was_found():

@@ -150,3 +150,51 @@ def test_a_watched_module_that_raises_is_watched_no_more():
             watched("no tensor")
         Attention()(torch.randn(1, 5, LENGTH, HEAD))
     assert trace.taken == {}
+
+
+class FoldedHeads(torch.nn.Module):
+    """Attention of older releases: the heads folded into the batch, as BLOOM and GPT-NeoX do."""
+
+    def forward(self, query, key):
+        folded = [states.flatten(0, 1) for states in (query, key)]
+        scores = torch.zeros(len(folded[0]), LENGTH, LENGTH)
+        scores = scores.baddbmm(batch1=folded[0], batch2=folded[1].transpose(1, 2))
+        return torch.softmax(scores, dim=-1)
+
+
+class QueriesBeforeHeads(torch.nn.Module):
+    """GPTBigCode's attention of transformers 4: one key head, and queries before heads."""
+
+    def forward(self, query, key):
+        flat = query.transpose(1, 2).flatten(1, 2)
+        scores = torch.bmm(flat, key[:, 0].transpose(1, 2))
+        return torch.softmax(scores.unflatten(1, (LENGTH, -1)), dim=-1)
+
+
+def states_of(*, heads, length=LENGTH):
+    generator = torch.Generator().manual_seed(heads)
+    return torch.randn(2, heads, length, HEAD, generator=generator)
+
+
+def watch(attention, *states, heads):
+    config = LlamaConfig(num_attention_heads=heads, hidden_size=heads * HEAD)
+    trace = AttentionTrace(config=config)
+    with trace.watching(attention, "blocks.0.attn"), trace:
+        attention(*states)
+    return {site.removeprefix("blocks.0.attn."): found for site, found in trace.taken.items()}
+
+
+def test_heads_folded_into_the_batch_are_unfolded():
+    query, key = states_of(heads=3), states_of(heads=3) / 2
+    taken = watch(FoldedHeads(), query, key, heads=3)
+    torch.testing.assert_close(taken["attn_scores"], query @ key.transpose(-1, -2))
+    torch.testing.assert_close(taken["pattern"].sum(-1), torch.ones(2, 3, LENGTH))
+    assert torch.equal(taken["rot_q"], query.transpose(1, 2))
+    assert torch.equal(taken["rot_k"], key.transpose(1, 2))
+
+
+@pytest.mark.parametrize("heads", [3, LENGTH])
+def test_queries_before_heads_are_put_behind_them(heads):
+    query, key = states_of(heads=heads), states_of(heads=1)
+    taken = watch(QueriesBeforeHeads(), query, key, heads=heads)
+    torch.testing.assert_close(taken["attn_scores"], query @ key.transpose(-1, -2))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from harness.models.families.common import GROUPED_QUERIES, LLAMA_SIZES, WINDOW
 from harness.models.families.decoder import LAYER, SCALED_EMBED, llama_like
-from harness.models.family import Tap
+from harness.models.family import REMOVED, Tap
 
 FAMILY = llama_like(
     "gemma2",
@@ -31,6 +31,8 @@ FAMILY = llama_like(
         "tie_word_embeddings": True,
     },
     variants={
+        # The config's own name for the activation; the hub's files repeat it as hidden_act.
+        "hidden_activation_alone": {"hidden_act": REMOVED},
         "uncapped": {"attn_logit_softcapping": None, "final_logit_softcapping": None},
     },
     taps={

@@ -9,10 +9,15 @@ import torch
 import transformers
 
 from harness.models.families import FAMILIES
-from harness.models.ports.huggingface import TransformersRunner, model_inputs, routed_by
+from harness.models.ports.huggingface import (
+    TransformersRunner,
+    model_inputs,
+    routed_by,
+    routers_give_logits,
+)
 from harness.models.ports.lens import quiet, refusals, require_release
 from harness.models.ports.loading import TORCH_DTYPES, load_model
-from harness.models.sites import LOGITS, within_block
+from harness.models.sites import LOGITS, ROUTER, within_block
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -133,15 +138,18 @@ class BridgeRunner:
         self.family = template.family
         self._owners = owners
         self._hooks = {
-            site: hook for site in owners if (hook := _hook_name(bridge, site)) is not None
+            site: hook
+            for site in owners
+            if (hook := _hook_name(bridge, site)) is not None
+            and (within_block(site) != ROUTER or routers_give_logits())
         }
-        # Where the bridge has no hook for a router (gpt_oss), its module is read: without it a
-        # token sent to another expert by rounding would be taken for a fault.
+        # Where the bridge has no hook for a router's logits (gpt_oss), its module is read: without
+        # it a token sent to another expert by rounding would be taken for a fault.
         inner = dict(self._foreign())
         self._routers = {
             site: inner[module]
             for site, (module, _) in owners.items()
-            if within_block(site) == "mlp.router" and site not in self._hooks and module in inner
+            if within_block(site) == ROUTER and site not in self._hooks and module in inner
         }
         self._ran: set[str] = set()
 

@@ -8,6 +8,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
+import transformers
+from packaging.version import Version
 
 from harness.models.families import FAMILIES
 from harness.models.layouts import n_heads
@@ -32,6 +34,7 @@ __all__ = [
     "logits_of",
     "model_inputs",
     "routed_by",
+    "routers_give_logits",
 ]
 
 _TRACED = ("attn_scores", "pattern")
@@ -231,16 +234,26 @@ def logits_of(output: Any) -> Tensor:
     return found.detach()
 
 
-def routed_by(router: nn.Module, hidden: Tensor, output: Any) -> Tensor:
-    """Give the logits by which a router chose, of its input [token, d_model] and its output.
+def routers_give_logits() -> bool:
+    """Say whether routers that are modules of their own give their logits back, first of all.
 
-    gpt_oss in transformers 4 gives scores and indices only: there, its logits are made once more.
+    Those of transformers 5.0 to 5.5 give probabilities by that name, and gpt_oss's of
+    transformers 4 scores and indices only.
     """
-    logits, *others = output if isinstance(output, tuple) else (output,)
-    if len(others) == 1:
-        return torch.nn.functional.linear(hidden, router.weight, router.bias)  # type: ignore[arg-type]
-    found: Tensor = logits
-    return found
+    return Version(transformers.__version__) >= Version("5.6.0")
+
+
+def routed_by(router: nn.Module, hidden: Tensor, output: Any) -> Tensor:
+    """Give the logits [token, expert] by which a router chose, from its input and its output.
+
+    A router that does not give them back is a linear map, whose product is made once more.
+    """
+    logits: Tensor = output[0] if isinstance(output, tuple) else output
+    if isinstance(output, tuple) and not routers_give_logits():
+        parameters = dict(router.named_parameters(recurse=False))
+        flat = hidden.reshape(-1, hidden.shape[-1])
+        return torch.nn.functional.linear(flat, parameters["weight"], parameters.get("bias"))
+    return logits
 
 
 def _tap_at(tap: Tap, layer: int) -> Tap:

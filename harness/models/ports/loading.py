@@ -64,19 +64,21 @@ def load_model(
             local_files_only=True,
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # so that they are told by name; refused below
-            **_spelled_for_this_release(dtype, config),
+            **spelled_for_this_release(dtype, config),
         )
     except ValueError as error:
         if any(words in str(error) for words in _REFUSALS):
             raise Refused(_refusal(str(error), checkpoint)) from error
         raise
-    except (OSError, RuntimeError) as error:
-        message = f"{checkpoint.path}: transformers cannot load it ({error})"
+    # AttributeError: 4.52 initialises the bias that StableLM's norms of queries do not have.
+    except (OSError, RuntimeError, AttributeError) as error:
+        release = transformers.__version__
+        message = f"{checkpoint.path}: transformers {release} cannot load it ({error})"
         raise CheckpointError(message) from error
     wrong = {
         kind: names
         for kind, found in report.items()
-        if (names := sorted(_not_loaded(model, kind, found)))
+        if (names := sorted(not_loaded(model, kind, found)))
     }
     if wrong:
         found = "; ".join(f"{kind}: {_first(names)}" for kind, names in wrong.items())
@@ -105,7 +107,7 @@ def _config(checkpoint: Checkpoint, attention: str) -> Any:
         return transformers.AutoConfig.from_pretrained(
             checkpoint.path, local_files_only=True, attn_implementation=attention
         )
-    except (ValueError, KeyError) as error:
+    except Exception as error:  # each release has errors of its own
         if any(words in str(error) for words in _REFUSALS):
             raise Refused(_refusal(str(error), checkpoint)) from error
         release = transformers.__version__
@@ -129,7 +131,8 @@ def _advice(config: Any, checkpoint: Checkpoint) -> str:
     return "compare the names in *.safetensors with what config.json builds"
 
 
-def _spelled_for_this_release(dtype: str, config: Any) -> dict[str, Any]:
+def spelled_for_this_release(dtype: str, config: Any) -> dict[str, Any]:
+    """Give the arguments of `from_pretrained` that releases of transformers call otherwise."""
     known = Version(transformers.__version__) >= _DTYPE_SINCE
     arguments: dict[str, Any] = {"dtype" if known else "torch_dtype": TORCH_DTYPES[dtype]}
     # transformers 4 runs experts eagerly always, and knows no such argument.
@@ -147,7 +150,7 @@ def _refusal(words: str, checkpoint: Checkpoint) -> str:
     return f"transformers {transformers.__version__} has no {model_type}"
 
 
-def _not_loaded(model: Any, kind: str, found: Any) -> list[str]:
+def not_loaded(model: Any, kind: str, found: Any) -> list[str]:
     """Give what a loading report holds against the checkpoint, in its own words.
 
     Some releases of transformers 4 also report buffers, which the model computes itself, and tied
