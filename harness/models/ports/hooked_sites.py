@@ -1,8 +1,8 @@
 """Where `HookedTransformer`, `HookedEncoder` and `HookedEncoderDecoder` keep each site.
 
 A place is a hook point, or a module where there is no hook point of that meaning: what
-`ln1.hook_normalized` gives is after gain and bias in a LayerNorm up to 2.18, before them in 3.9
-and in every RMSNorm, so that norms are read at their own output.
+`ln1.hook_normalized` gives is after gain and bias in a LayerNorm up to 2.18, before them from
+3.0 on and in every RMSNorm, so that norms are read at their own output.
 """
 
 from __future__ import annotations
