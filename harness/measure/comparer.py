@@ -89,14 +89,15 @@ class CellComparer:
         with numerics_of(self.cell.dtype):
             actual = capture(self.port, prompt, self.compared)
         flips = NO_FLIPS
+        real = torch.tensor(prompt.attention_mask, dtype=torch.bool)
         if self.cell.dtype != EXACT:  # where nothing rounds, no tie falls the other way
-            real = torch.tensor(prompt.attention_mask, dtype=torch.bool)
             flips = flips_between((actual, expected), oracle, chosen=self._chosen, real=real)
         self.routing_flips += flips.number
         rows = []
         for site in self.compared:
             untouched = flips.untouched(site)
-            if untouched is not None and not bool(untouched.any()):
+            # Before a flip at the first token of every row there may be padding, and nothing else.
+            if untouched is not None and not bool((untouched.cpu() & real).any()):
                 self.unjudged += 1
                 continue
             tensors = (actual[site], expected[site], oracle[site])

@@ -3,9 +3,9 @@ import math
 import pytest
 import torch
 
+from harness import bounds
 from harness.case import Case, Cell, Limitation, Prompt
 from harness.errors import CaptureError
-from harness import bounds
 from harness.measure.comparer import CellComparer, entries
 from harness.measure.prompts import Vocabulary, bank
 from harness.measure.references import References
@@ -225,3 +225,18 @@ def test_a_flip_at_padding_leaves_nothing_unjudged(references):
     rows = {row["site"]: row["n_compared"] for row in comparer.distances(prompt)}
     assert (comparer.routing_flips, comparer.unjudged) == (0, 0)
     assert rows["logits"] == sum(map(sum, prompt.attention_mask)) * vocabulary.size
+
+
+def test_behind_a_flip_at_the_first_token_after_padding_nothing_is_left_to_judge(references):
+    cell = Cell(case=Case(family="mixtral"), loading_mode="hf_eager", dtype="float32")
+    reference = references.of(cell)
+    port = load_port(cell, reference.checkpoint)
+    # The router's weights upside down: every token goes to other experts.
+    with torch.no_grad():
+        port.model.get_submodule("model.layers.0.mlp.gate").weight.neg_()
+    comparer = CellComparer(cell, reference=reference, port=port)
+    prompt = Prompt(tokens=((3, 6, 7),), attention_mask=((0, 1, 1),), origin="a test")
+    rows = {row["site"] for row in comparer.distances(prompt)}
+    assert "blocks.0.mlp.router" in rows
+    assert not rows.intersection({"blocks.0.mlp_out", "blocks.1.attn.q", "logits"})
+    assert comparer.unjudged == len(comparer.compared) - len(rows)
