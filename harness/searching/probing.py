@@ -8,6 +8,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+from packaging.utils import canonicalize_name
+
 from harness.errors import EnvironmentUnavailable, RequirementError, UsageError
 from harness.gating import run_gate
 from harness.judge.gate import gate
@@ -15,6 +17,7 @@ from harness.judge.sides import read_side
 from harness.measure.question import Question
 from harness.searching.symptoms import judgement_on, places_in, symptoms_of, words_for
 from harness.versions.measuring import measure_in, subject_of
+from harness.versions.resolving import parse_spec
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -120,7 +123,7 @@ class Search:
             found = judgement_on(
                 self.compared(self.good_side, read_side(run, name=name)), self.symptoms, self.places
             )
-            outcome, words = found.outcome, found.words
+            outcome, words = found.outcome, found.words + _forced(spec, subject, self.good)
         self.note(name, outcome, words, time.monotonic() - begin, subject)
         return outcome
 
@@ -195,8 +198,20 @@ def begin_search(ground: Ground, good: Subject, bad: Subject, *, names: tuple[st
     many = f"; follows {len(symptoms)} of {len(found.worse)} worse cells"
     said = "the side that all others are compared with"
     search.note(names[0], "good", said, seconds, good)
+    many += _forced(names[1], bad, good)
     search.note(names[1], "bad", words.words + many, 0.0, bad)  # both were measured at once
     return search
+
+
+def _forced(spec: str, subject: Subject, good: Subject) -> str:
+    """Say which of the packages that are measured came along without being named."""
+    named = {canonicalize_name(each.name) for each in parse_spec(spec)}
+    along = [
+        f"{name} {good.versions[name]} → {version}"
+        for name, version in subject.versions.items()
+        if name not in named and good.versions.get(name, version) != version
+    ]
+    return f"; forces {', '.join(along)}" if along else ""
 
 
 def _restricted(question: Question, symptoms: tuple[GateCell, ...]) -> Question:

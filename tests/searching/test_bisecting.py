@@ -82,7 +82,8 @@ def search(index, monkeypatch, tmp_path):
             message = "1.3 cannot be built\n  next: name another"
             raise EnvironmentUnavailable(message)
         environment = SimpleNamespace(key=spec, lock="")
-        return SimpleNamespace(environment=environment)
+        versions = {"port": spec, "transformers": "5" if spec == "port==1.9" else "4"}
+        return SimpleNamespace(environment=environment, versions=versions)
 
     def gated(self, old, new):
         del self
@@ -148,6 +149,13 @@ def test_the_first_bad_release_is_the_last_line(search, tmp_path):
     written = json.loads((tmp_path / "bisect.json").read_text())
     assert written["answer"] == found.line
     assert [step["outcome"] for step in written["steps"]] == ["good", "bad", "good", "bad"]
+
+
+def test_what_a_release_forces_is_said(search):
+    _, heard = search("1.4", "2.0", bad_releases={"1.10", "2.0"})
+    words = {step.name: step.words for step in heard[1:]}
+    assert words["port==1.9"] == "words; forces transformers 4 → 5"
+    assert words["port==1.10"] == "words"
 
 
 def test_a_release_that_cannot_be_built_is_gone_around_and_said(search):
