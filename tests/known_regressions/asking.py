@@ -11,7 +11,7 @@ from harness.gating import Plan, Source, Watcher, question_for, run_gate, source
 from harness.judge.gate import GateCell
 from harness.judge.sides import Side, case_key, read_side
 from harness.models.sites import LOGITS
-from harness.record import RED, read_cells, read_deltas
+from harness.record import RED, read_deltas
 from harness.versions.measuring import Subject, measure_in
 from tests.known_regressions.judging import Outcome
 from tests.known_regressions.rows import RELATION, Obtained, Row
@@ -59,20 +59,25 @@ def _of_cell(cell: GateCell, sides: tuple[Side, Side]) -> Obtained:
         attribution=cell.attribution,
         nature=cell.nature,
         site=cell.first_site or "",
-        sites=_sites_of(cell, sides[0]) & _sites_of(cell, sides[1]),
+        changed=_changed(cell, *sides),
         drifts=None if cell.drift is None else (cell.drift, cell.drift_logits or 0.0),
         reason=cell.reason,
     )
 
 
-def _sites_of(cell: GateCell, side: Side) -> frozenset[str]:
-    """Name the sites that the part of a side that moved has: the port's, or the reference's too."""
-    sites = {*side.ports.get(cell.cell_id, {})}
-    known = side.cells.get(cell.cell_id)
-    if known is not None and cell.attribution != "port":
-        rows = side.references.get((case_key(known), cell.dtype, "reference"), {})
-        sites |= {site for site, _ in rows}
-    return frozenset(sites)
+def _changed(cell: GateCell, old: Side, new: Side) -> frozenset[str]:
+    """Name the sites at which what moved has other bits: the port, or the reference with it."""
+    before, after = (side.ports.get(cell.cell_id, {}) for side in (old, new))
+    changed = {site for site in before if _differ(before[site], after.get(site))}
+    if cell.attribution != "port" and cell.cell_id in old.cells:
+        key = (case_key(old.cells[cell.cell_id]), cell.dtype, "reference")
+        first, second = (side.references.get(key, {}) for side in (old, new))
+        changed |= {at[0] for at in first if _differ(first[at], second.get(at))}
+    return frozenset(changed)
+
+
+def _differ(before: dict[str, object], after: dict[str, object] | None) -> bool:
+    return after is None or before["digest"] != after["digest"]
 
 
 def _of_run(row: Row, folder: Path, watcher: Watcher) -> tuple[Obtained, ...]:
@@ -106,5 +111,5 @@ def _of_run(row: Row, folder: Path, watcher: Watcher) -> tuple[Obtained, ...]:
             shift=shifts.get(cell["cell_id"]),
             reason=cell["reason"] or "",
         )
-        for cell in read_cells(run).to_dict("records")
+        for cell in read_side(run).cells.values()
     )

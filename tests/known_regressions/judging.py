@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from typing import Final
 
 from tests.known_regressions.rows import Expected, Obtained, Row
@@ -65,7 +64,7 @@ def misses_of(cell: Obtained, expected: Sequence[Expected]) -> list[str]:
         f"{cell.cell_id}: {name}={value}, but should be {' or '.join(allowed)}"
         + (f" ({cell.reason})" if cell.reason and name == "verdict" else "")
         for name, value, allowed in pairs
-        if not any(fnmatchcase(value, pattern) for pattern in allowed)
+        if value not in allowed
     ]
     if wanted.shift_above and not (cell.shift or 0.0) > wanted.shift_above:
         found.append(

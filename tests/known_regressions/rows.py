@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,9 +19,9 @@ AXES: Final = ("family", "variant", "mode", "dtype")
 class Obtained:
     """What a gate, or for a relation a run, says of one cell.
 
-    `sites` are those that the side which moved has in both versions; `drifts` the relative drift
-    at the first site and at the logits; `shift` the largest raw difference of the logits, which
-    is what a relation takes out.
+    `changed` are the sites at which the side that moved has other bits; `drifts` the relative
+    drift at the first site and at the logits; `shift` the largest raw difference of the logits,
+    which is what a relation takes out.
     """
 
     cell_id: str
@@ -35,7 +34,7 @@ class Obtained:
     attribution: str = ""
     nature: str = ""
     site: str = ""
-    sites: frozenset[str] = frozenset()
+    changed: frozenset[str] = frozenset()
     drifts: tuple[float, float] | None = None
     shift: float | None = None
     reason: str = ""
@@ -63,9 +62,8 @@ class Expected:
         )
 
     def site_in(self, cell: Obtained) -> str:
-        """Give the site that must be named first: `seen_at` only where `site` is not to be had."""
-        there = any(fnmatchcase(site, self.site) for site in cell.sites)
-        return self.seen_at if self.seen_at and not there else self.site
+        """Give the site that must be named first: `seen_at` only if nothing changed at `site`."""
+        return self.seen_at if self.seen_at and self.site not in cell.changed else self.site
 
     def __str__(self) -> str:
         """Print as `port_moved (port, meaning) at blocks.0.attn.q`."""
