@@ -105,8 +105,10 @@ def accept(run: Path, into: Path, *, reason: str) -> dict[str, Any]:
     prompts = read_prompts(run)
     prompts = prompts[prompts.fingerprinted]
     case = ["family", "variant", "checkpoint"]
-    first = cells[cells.cell_id.isin(prompts.cell_id)].drop_duplicates(case).cell_id
-    prompts = prompts[prompts.cell_id.isin(first)]
+    # A cell that broke off has the prompts up to there.
+    number = cells.cell_id.astype(str).map(prompts.cell_id.astype(str).value_counts())
+    whole = cells.loc[number.sort_values(ascending=False, kind="stable").dropna().index]
+    prompts = prompts[prompts.cell_id.isin(whole.drop_duplicates(case).cell_id)]
     scratch = into.with_name(f".{into.name}.new")
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)

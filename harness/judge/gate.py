@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from harness.bounds import EXACT_BOUND
 from harness.case import EXACT, LOADING_MODES, Case, Cell
 from harness.errors import RunFolderError
-from harness.judge.moves import TINY, Moves, drift_at, listed, moves_of
+from harness.judge.moves import TINY, Moves, drift_at, listed, moves_of, number_of
 from harness.judge.sides import case_id, case_key
 from harness.record import RED
 
@@ -171,7 +171,7 @@ def _without_numbers(
             "worse": there,
             "reason": f"{new.name} does not have it",
         }
-    red = after["verdict"] in RED
+    red = after["verdict"] in RED - {"stale"}  # a limitation that is not true any more is good news
     if before is None:
         return {
             "verdict": "appeared",
@@ -204,6 +204,9 @@ def _with_numbers(axes: Row, old: Side, new: Side, changes: Sequence[Change]) ->
         verdict = verdict if verdict in WORSE else "vanished"
     site = _first_site(moves, axes, old)
     drifts = (None, None) if site is None else drift_at(axes, site, old, new)
+    grown = [move.drift for move in moves.reference if move.site == site and move.rounds]
+    if drifts[0] is not None and grown:
+        drifts = (max(drifts[0], *grown), drifts[1])
     logits = drift_at(axes, "logits", old, new)
     moved = attribution != "none"
     cell_id = axes["cell_id"]
@@ -284,8 +287,10 @@ def _prompt(site: str, moves: Moves, axes: Row, old: Side, new: Side) -> Row | N
     """Give the smallest stored prompt that shows the first move."""
     prompts = new.prompts.get(case_id(axes)) or old.prompts.get(case_id(axes), ())
     if all(move.site != site for move in moves.reference):
-        named = new.cells[axes["cell_id"]]["first_prompt_id"]
-        found = next((row for row in prompts if row["prompt_id"] == named), None)
+        cell_id = axes["cell_id"]
+        named = new.cells[cell_id]["first_prompt_id"]
+        stored = next((row for row in prompts if row["prompt_id"] == named), None)
+        found = new.smallest.get(cell_id, stored)
         return _shown(found) if found else None
     before, after = (
         side.references.get((case_key(axes), axes["dtype"], "oracle"))
@@ -324,7 +329,7 @@ def _shown(row: Row) -> Row:
 
 def _worst(axes: Row, rows: Mapping[str, Row]) -> float | None:
     column = "rel_l2" if axes["dtype"] == EXACT else "error_ratio"
-    return max((row[column] for row in rows.values()), default=None)
+    return max((number_of(row[column]) for row in rows.values()), default=None)
 
 
 _MAIN: Final = ("torch", "transformers", "transformer-lens")

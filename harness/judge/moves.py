@@ -69,7 +69,7 @@ def moves_of(cell: Row, old: Side, new: Side) -> Moves:
         move
         for site in common
         if not oracle.mask_moved(site)
-        and (move := _port_move(cell, before[site], after[site], oracle)) is not None
+        and (move := _port_move(cell, before[site], after[site], oracle, own)) is not None
     ]
     return Moves(
         reference=tuple(_reference_moves(cell, before, after, oracle)),
@@ -174,10 +174,16 @@ def _reference_moves(
     return found
 
 
-def _port_move(cell: Row, before: Row, after: Row, oracle: _Pair) -> Move | None:
+def _port_move(cell: Row, before: Row, after: Row, oracle: _Pair, own: _Pair) -> Move | None:
     """Give the port's move at a site, if it is one."""
     site, dtype = before["site"], cell["dtype"]
     drift = _port_drift(before, after, oracle)
+    spoiled = [row["nonfinite"] for row in own.at(site, before["relation"])]
+    # A row counts what is not finite on either side, so what the reference has is taken off.
+    if before["nonfinite"] - spoiled[0] != after["nonfinite"] - spoiled[1]:
+        return Move(site=site, place=before["place"], drift=math.inf)
+    if spoiled[0] != spoiled[1] and (before["failed"] or after["failed"]):
+        return None  # nothing was kept of the port where its reference is not finite
     allowed = EXACT_BOUND
     if before["failed"] or after["failed"]:
         old, _ = oracle.at(site, before["relation"])
@@ -185,8 +191,6 @@ def _port_move(cell: Row, before: Row, after: Row, oracle: _Pair) -> Move | None
             allowed = _bound(cell, before) * (sum(_errors(before, after)) + error_floor(dtype))
         away = max(math.hypot(*listed(row["difference_sketch"])) for row in (before, after))
         allowed = max(allowed, 4 * _FLOAT32_EPS * away / max(old["norm"], TINY))
-    if before["nonfinite"] != after["nonfinite"]:
-        drift = math.inf
     if drift <= allowed:
         return None
     return Move(site=site, place=before["place"], drift=drift)
@@ -224,7 +228,7 @@ def _bound(cell: Row, row: Row) -> float:
 
 
 def _errors(before: Row, after: Row) -> tuple[float, float]:
-    return before["reference_error"] or 0.0, after["reference_error"] or 0.0
+    return number_of(before["reference_error"]), number_of(after["reference_error"])
 
 
 def _check_question(
@@ -238,6 +242,11 @@ def _check_question(
             "  next:    measure both again with this release, or accept a new baseline"
         )
         raise RunFolderError(message)
+
+
+def number_of(value: float | None) -> float:
+    """Give a stored number of a port's row; NaN is read as missing, and is as wrong as can be."""
+    return math.inf if value is None else value
 
 
 def listed(values: Sequence[float] | None) -> list[float]:

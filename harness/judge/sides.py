@@ -28,7 +28,8 @@ class Side:
     """What one side of a gate knows, in the shape in which verdicts are worked out.
 
     `references` has the rows of reference and oracle by case, dtype and side; `ports` those of
-    each cell; `prompts` the fingerprinted prompts of each case, in their order.
+    each cell; `prompts` the fingerprinted prompts of each case, in their order; `smallest` the
+    prompt that a failing cell was cut down to.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Side:
     references: Mapping[tuple[CaseKey, str, str], Mapping[SiteKey, Row]]
     ports: Mapping[str, Mapping[str, Row]]
     prompts: Mapping[str, tuple[Row, ...]]
+    smallest: Mapping[str, Row]
 
 
 def read_side(path: Path, *, name: str = "") -> Side:
@@ -47,12 +49,13 @@ def read_side(path: Path, *, name: str = "") -> Side:
     """
     if is_baseline(path):
         described, cells, fingerprints, prompts = read_baseline(path)
+        run = prompts
     else:
         described = read_run(path)
         cells = read_cells(path)
         fingerprints = read_fingerprints(path)
-        prompts = read_prompts(path)
-        prompts = prompts[prompts.fingerprinted]
+        run = read_prompts(path)
+        prompts = run[run.fingerprinted]
     if cells.empty:
         message = f"{path} has no cells: nothing can be compared with it; give another folder"
         raise RunFolderError(message)
@@ -63,6 +66,7 @@ def read_side(path: Path, *, name: str = "") -> Side:
         references=_references(fingerprints),
         ports=_ports(fingerprints),
         prompts=_prompts(cells, prompts),
+        smallest=_smallest(cells, run),
     )
 
 
@@ -99,11 +103,18 @@ def _ports(frame: pd.DataFrame) -> dict[str, dict[str, Row]]:
 
 
 def _prompts(cells: pd.DataFrame, prompts: pd.DataFrame) -> dict[str, tuple[Row, ...]]:
-    """Give the prompts of each case, from the first of its cells that has any."""
+    """Give the prompts of each case, from the first of its cells that ran them all."""
     cases = {row["cell_id"]: case_id(row) for row in _records(cells)}
     found: dict[str, tuple[Row, ...]] = {}
     for cell, group in prompts.groupby("cell_id", sort=False, observed=True):
         case = cases.get(str(cell))
-        if case is not None and case not in found:
+        # A cell that broke off has the prompts up to there.
+        if case is not None and len(group) > len(found.get(case, ())):
             found[case] = tuple(_records(group))
     return found
+
+
+def _smallest(cells: pd.DataFrame, prompts: pd.DataFrame) -> dict[str, Row]:
+    named = {row["cell_id"]: row["first_prompt_id"] for row in _records(cells)}
+    rows = _records(prompts)
+    return {row["cell_id"]: row for row in rows if named.get(row["cell_id"]) == row["prompt_id"]}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import resource
 import time
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from harness.measure.verdict import differs_as_known, judged, judged_error
 from harness.models.ports import load_port
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from harness.case import Cell, Prompt
     from harness.models.checkpoints import Checkpoint
@@ -156,9 +157,9 @@ class Outcome:
             "n_prompts": len(self.prompts),
             "routing_flips": self.routing_flips,
             "unjudged": self.unjudged,
-            "worst_rel_l2": max((row["rel_l2"] for row in self.deltas), default=None),
-            "worst_error_ratio": max(
-                (row["error_ratio"] / row["chance_factor"] for row in self.deltas), default=None
+            "worst_rel_l2": _largest(row["rel_l2"] for row in self.deltas),
+            "worst_error_ratio": _largest(
+                row["error_ratio"] / row["chance_factor"] for row in self.deltas
             ),
             "checkpoint_digest": self.digest,
         }
@@ -230,7 +231,6 @@ def _fingerprints(
     places = {site: place for place, site in enumerate(reference.runner.sites)}
     for site, deltas in by_site.items():
         found = comparer.prints[site]
-        ratios = [delta["error_ratio"] / delta["chance_factor"] for delta in deltas]
         port.append(
             {
                 "side": "port",
@@ -245,15 +245,22 @@ def _fingerprints(
                 "sketch": None,
                 "prompt_norms": None,
                 "prompt_projections": None,
-                "rel_l2": max(delta["rel_l2"] for delta in deltas),
+                "rel_l2": _largest(delta["rel_l2"] for delta in deltas),
                 "reference_error": deltas[0]["typical_error"],
-                "error_ratio": max(ratios),
+                "error_ratio": _largest(
+                    delta["error_ratio"] / delta["chance_factor"] for delta in deltas
+                ),
                 "failed": any(delta["verdict"] == "fail" for delta in deltas),
                 "difference_sketch": found.difference.tolist() if found.difference.any() else None,
             }
         )
     parts[cell.id] = port
     return parts
+
+
+def _largest(values: Iterable[float]) -> float | None:
+    """Give the largest; NaN is larger than any number, wherever it stands. None of none."""
+    return max(values, key=lambda value: math.inf if math.isnan(value) else value, default=None)
 
 
 _NO_PORT = dict.fromkeys(

@@ -6,7 +6,7 @@ import torch
 from harness.case import Case, Cell, Limitation, Prompt
 from harness.errors import Refused, Unavailable
 from harness.measure.references import References
-from harness.measure.run import Plan, measure_cell
+from harness.measure.run import Plan, _largest, measure_cell
 from harness.models.ports import load_port
 from harness.record import table_of
 
@@ -100,6 +100,8 @@ def test_whatever_comes_of_a_cell_its_rows_can_be_written(load, measured):
     assert len(table_of("cells", [result.row])) == 1
     assert len(table_of("deltas", result.deltas)) == len(result.deltas)
     assert len(table_of("prompts", result.prompts)) > 0
+    for rows in result.fingerprints.values():
+        assert len(table_of("fingerprints", rows)) == len(rows)
 
 
 def test_there_is_a_row_for_every_prompt_and_site(measured):
@@ -131,6 +133,13 @@ def test_a_value_that_is_not_finite_fails_at_its_site(where, value, dtype, measu
     assert first_failure(result) == ("fail", SITE)
     worst = max(row["nonfinite"] for row in result.deltas if row["site"] == SITE)
     assert worst == (1 if where == (0, 0, 0) else 6 * 20)
+
+
+@pytest.mark.parametrize("values", [(math.nan, 1.0), (1.0, math.nan), (math.inf, math.nan)])
+def test_the_largest_is_no_number_wherever_one_is_none(values):
+    # An error ratio is none where the reference and the port are both infinitely wrong.
+    assert math.isnan(_largest(values))
+    assert (_largest((1.0, 3.0, 2.0)), _largest(())) == (3.0, None)
 
 
 def test_a_tensor_of_another_shape_is_an_error_that_names_its_site(measured):
@@ -277,6 +286,51 @@ def test_a_known_difference_is_not_cut_down(measured):
 def test_the_relation_that_still_holds_is_said(measured):
     doubled = measured(changed_at(SITE, lambda tensor: tensor * 2))
     assert doubled.row["tightest_relation"] == "differs by one factor: reference = 0.5 × port"
+
+
+def prints_of(result, part="gpt2-default.hf_sdpa.exact"):
+    return {(row["site"], row["relation"]): row for row in result.fingerprints[part]}
+
+
+def test_every_site_of_the_reference_is_fingerprinted_and_of_the_port_what_was_compared(measured):
+    result = measured(planted(lambda taken: taken, sites=("embed", "logits")))
+    assert {site for site, _ in prints_of(result)} == {"embed", "logits"}
+    sites = {site for site, _ in prints_of(result, "gpt2-default.exact.reference")}
+    assert {SITE, "embed", "logits", "blocks.0.attn.pattern"} <= sites
+
+
+def test_the_oracle_of_a_low_dtype_is_the_reference_of_exact_mode(measured):
+    parts = measured(dtype="float32").fingerprints
+    assert set(parts) == {
+        "gpt2-default.hf_sdpa.float32",
+        "gpt2-default.float32.reference",
+        "gpt2-default.exact.reference",
+    }
+    exact = measured().fingerprints["gpt2-default.exact.reference"]
+    assert [row["digest"] for row in parts["gpt2-default.exact.reference"]] == [
+        row["digest"] for row in exact
+    ]
+
+
+def test_a_port_that_agrees_keeps_no_sketch_and_one_that_does_not_keeps_that_of_its_distance(
+    measured,
+):
+    for load, kept in ((load_port, False), (moved(SITE), True)):
+        row = prints_of(measured(load))[SITE, "equal"]
+        assert (row["failed"], row["difference_sketch"] is not None) == (kept, kept)
+        assert row["sketch"] is None
+
+
+def test_the_bank_is_fingerprinted_and_what_is_drawn_or_cut_down_is_not(measured):
+    result = measured(moved(SITE), plan=Plan(drawn=1, shrink_seconds=2.0))
+    by_origin = {row["origin"].partition(":")[0]: row["fingerprinted"] for row in result.prompts}
+    assert by_origin == {"bank": True, "hypothesis": False, "shrunk": False}
+
+
+def test_other_prompts_and_other_weights_are_other_questions(measured):
+    few = measured(plan=Plan(prompts=PROMPTS[:1], shrink_seconds=0.0))
+    asked = {row["question"] for result in (measured(), few) for row in prints_of(result).values()}
+    assert len(asked) == 2
 
 
 def test_the_bank_and_the_drawn_prompts_are_the_same_for_every_cell(measured):
