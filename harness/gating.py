@@ -20,7 +20,7 @@ from harness.models.families import FAMILIES
 from harness.versions.measuring import Subject, import_failures, measure_in, subject_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Collection, Iterable
 
     from harness.judge.sides import Side
     from harness.selection import Selection
@@ -91,26 +91,48 @@ def modes_for(sources: Iterable[Source]) -> tuple[str, ...]:
 
 
 def question_for(
-    selection: Selection, sources: tuple[Source, ...], *, drawn: int, seed: int
+    selection: Selection,
+    sources: tuple[Source, ...],
+    *,
+    drawn: int,
+    seed: int,
+    broken: Collection[str] = (),
 ) -> Question:
     """Give the question: what the selection asks, or what a recorded side has answered already.
+
+    Where `broken` names the port, which then does not import, each of its modes is asked once:
+    one cell says it as well as all.
 
     Raises:
         SelectionError: it comes to no cell.
     """
     recorded = [read_side(source) for source in sources if isinstance(source, Path)]
     if recorded:
-        cells = [cell_of(row) for row in recorded[0].cells.values()]
-        prompts = {case: tuple(map(prompt_of, rows)) for case, rows in recorded[0].prompts.items()}
-        return ask_again((cell for cell in cells if selection.admits(cell)), prompts)
-    cells = [
-        Cell(case=case, loading_mode=mode, dtype=dtype, device=device)
-        for case in cases_for(selection)
-        for mode in (selection.mode or modes_for(sources))
-        for dtype in (selection.dtype or DEFAULT_DTYPES)
-        for device in (selection.device or ("cpu",))
-    ]
-    return ask(cells, drawn=drawn, seed=seed)
+        stored = map(cell_of, recorded[0].cells.values())
+        cells = [cell for cell in stored if selection.admits(cell)]
+    else:
+        cells = [
+            Cell(case=case, loading_mode=mode, dtype=dtype, device=device)
+            for case in cases_for(selection)
+            for mode in (selection.mode or modes_for(sources))
+            for dtype in (selection.dtype or DEFAULT_DTYPES)
+            for device in (selection.device or ("cpu",))
+        ]
+    if PORT in broken:
+        cells = _one_of_each_mode(cells)
+    if not recorded:
+        return ask(cells, drawn=drawn, seed=seed)
+    prompts = {case: tuple(map(prompt_of, rows)) for case, rows in recorded[0].prompts.items()}
+    return ask_again(cells, prompts)
+
+
+def _one_of_each_mode(cells: Iterable[Cell]) -> list[Cell]:
+    """Keep one cell of each mode of a port, of GPT-2 if it can be: every release has it."""
+    kept: dict[str, Cell] = {}
+    for cell in sorted(cells, key=lambda cell: cell.case.family != "gpt2"):
+        if cell.mode.port != "transformers":
+            kept.setdefault(cell.loading_mode, cell)
+    return list(kept.values())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,8 +159,8 @@ def run_gate(
     if isinstance(old, Path) and isinstance(new, Path):
         sides = read_side(old), read_side(new)
         return gate(*sides, cells_in_common(*sides, selection))
-    question = question_for(selection, sources, drawn=plan.drawn, seed=plan.seed)
-    question = _without_broken_ports(question, sources, watcher)
+    broken = broken_packages(sources, watcher)
+    question = question_for(selection, sources, drawn=plan.drawn, seed=plan.seed, broken=broken)
     plan.out.mkdir(parents=True, exist_ok=True)
     file = plan.out / "question.json"
     question.write(file)
@@ -182,29 +204,13 @@ def cells_in_common(old: Side, new: Side, selection: Selection) -> list[str]:
     return chosen
 
 
-def _without_broken_ports(
-    question: Question, sources: tuple[Source, Source], watcher: Watcher
-) -> Question:
-    """Keep one cell of each mode of a port that does not import: one says it as well as all."""
-    failing: dict[str, str] = {}
+def broken_packages(sources: Iterable[Source], watcher: Watcher) -> frozenset[str]:
+    """Name the packages that do not import on some side, and say what they say."""
+    subjects = [source for source in sources if isinstance(source, Subject)]
+    failing: set[str] = set()
     with ThreadPoolExecutor(max_workers=2) as both:
-        subjects = [source for source in sources if isinstance(source, Subject)]
         for subject, found in zip(subjects, both.map(import_failures, subjects), strict=True):
             for package, words in found.items():
                 watcher.say(f"{package} does not import [{subject}]: {words}")
-            failing |= found
-    if PORT not in failing:
-        return question
-    kept: dict[str, Cell] = {}
-    for cell in question.cells:
-        if cell.mode.port != "transformers":
-            kept.setdefault(cell.loading_mode, cell)
-    if not kept:
-        return question
-    cells = tuple(kept.values())
-    names = {cell.case.id for cell in cells}
-    return Question(
-        cells=cells,
-        checkpoints={name: question.checkpoints[name] for name in names},
-        prompts={name: question.prompts[name] for name in names},
-    )
+            failing |= found.keys()
+    return frozenset(failing)
