@@ -260,7 +260,7 @@ def _fingerprints(
 
 def _largest(values: Iterable[float]) -> float | None:
     """Give the largest; NaN is larger than any number, wherever it stands. None of none."""
-    return max(values, key=lambda value: math.inf if math.isnan(value) else value, default=None)
+    return max(values, key=lambda value: (math.isnan(value), value), default=None)
 
 
 _NO_PORT = dict.fromkeys(
