@@ -171,9 +171,9 @@ def test_a_port_that_was_wrong_and_is_right_now_is_fixed(clean, measured):
     assert found.exit_code == 0
 
 
-def test_a_reference_that_was_wrong_and_is_right_now_is_fixed(clean, measured):
+def test_a_reference_that_moves_to_where_its_port_is_is_for_a_person_to_accept(clean, measured):
     found = gate(measured(reference=scaled(1e-3)), clean, [EXACT])
-    assert told(found, "verdict", "worse", "attribution") == ("fixed", False, "reference")
+    assert told(found, "verdict", "worse", "attribution") == ("reference_moved", True, "reference")
 
 
 @pytest.mark.parametrize("verdict", ["pass", "known", "stale"])
