@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -241,7 +242,9 @@ def _who(moves: Moves, loading_mode: str) -> tuple[str, str]:
             return "fixed", side
         return ("unchanged" if side == "none" else "rounding"), side
     side = _side(bool(moves.reference), bool(moves.port), one=one_library)
-    if moves.was_wrong and not moves.is_wrong:
+    # A reference that computes something else is for a person to accept, whoever agrees with it.
+    elsewhere = any(not move.rounds and math.isfinite(move.drift) for move in moves.reference)
+    if moves.was_wrong and not moves.is_wrong and not elsewhere:
         return "fixed", side
     return f"{side}_moved", side
 
