@@ -68,7 +68,12 @@ FAMILY = Family(
     },
     variants={
         "alibi": {"alibi": True, "multi_query": False, "parallel_attn": False, "bias": True},
-        "new_decoder_alibi": {**_NEW_DECODER, "num_ln_in_parallel_attn": 2, "alibi": True},
+        "new_decoder_alibi": {
+            **_NEW_DECODER,
+            "num_ln_in_parallel_attn": 2,
+            "alibi": True,
+            "ffn_hidden_size": 4 * 48,  # what transformers 4.39 takes, whatever the config says
+        },
         "new_decoder": {**_NEW_DECODER, "num_ln_in_parallel_attn": 2},
         # transformers ignores the flag in this architecture: the same model as new_decoder.
         "new_decoder_multi_query_off": {
