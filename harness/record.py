@@ -211,13 +211,19 @@ def table_of(kind: str, rows: Sequence[Row]) -> pa.Table:
 
 
 def write_part(run: Path, kind: Kind, name: str, rows: Sequence[Row]) -> None:
-    """Write the rows of one cell as one part; it appears whole or not at all."""
+    """Write the rows of one cell as one part; it appears whole or not at all.
+
+    What the columns mean is written once, by `write_columns`: in each of thousands of parts it
+    would be a quarter of the run.
+    """
     folder = run / kind
     folder.mkdir(parents=True, exist_ok=True)
     final = folder / f"{name}.parquet"
     # Readers of parquet folders pass over names that begin with a dot.
     scratch = folder / f".{name}.{os.getpid()}"
     table = table_of(kind, rows)
+    plain = pa.schema([field.remove_metadata() for field in table.schema], table.schema.metadata)
+    table = table.cast(plain)
     # A run has thousands of parts: without statistics, which nobody filters one cell's rows by,
     # and with floats split by byte it is a third smaller.
     floats = [field.name for field in table.schema if pa.types.is_floating(field.type)]
@@ -234,6 +240,18 @@ def write_part(run: Path, kind: Kind, name: str, rows: Sequence[Row]) -> None:
         use_byte_stream_split=floats,
     )
     scratch.replace(final)
+
+
+def write_columns(run: Path) -> None:
+    """Write columns.json: for each kind of row every column, its type, what it means."""
+    described = {
+        kind: [
+            {"name": each.name, "type": str(each.type), "doc": each.doc, "missing": each.missing}
+            for each in columns
+        ]
+        for kind, columns in COLUMNS.items()
+    }
+    write_json(run / "columns.json", described)
 
 
 def write_json(file: Path, content: object) -> None:

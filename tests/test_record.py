@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from harness import record
 from harness.errors import RunFolderError
-from harness.record import COLUMNS, SCHEMA_VERSION, write_json, write_part
+from harness.record import COLUMNS, SCHEMA_VERSION, write_columns, write_json, write_part
 
 KINDS = tuple(COLUMNS)
 READERS = {
@@ -244,3 +244,13 @@ def test_a_json_file_appears_whole_and_leaves_nothing_beside_it(tmp_path):
     write_json(tmp_path / "deep" / "run.json", {"b": 1, "a": [2]})
     assert json.loads((tmp_path / "deep" / "run.json").read_text()) == {"a": [2], "b": 1}
     assert [file.name for file in (tmp_path / "deep").iterdir()] == ["run.json"]
+
+
+def test_columns_json_says_what_every_column_means(tmp_path):
+    write_columns(tmp_path)
+    told = json.loads((tmp_path / "columns.json").read_text())
+    assert told.keys() == COLUMNS.keys()
+    for kind, columns in COLUMNS.items():
+        assert [(each["name"], each["doc"]) for each in told[kind]] == [
+            (column.name, column.doc) for column in columns
+        ]

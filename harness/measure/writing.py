@@ -9,7 +9,7 @@ import torch
 from filelock import FileLock
 
 from harness.provenance import gather
-from harness.record import SCHEMA_VERSION, write_json, write_part
+from harness.record import SCHEMA_VERSION, write_columns, write_json, write_part
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -36,6 +36,7 @@ def open_run(run: Path, *, selection: Mapping[str, Sequence[str]], plan: Mapping
             "plan": dict(plan),
             **gather(),
         }
+        write_columns(run)
         write_json(run / "run.json", described)
         _point_latest(run)
 
