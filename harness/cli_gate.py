@@ -42,6 +42,7 @@ def register(app: typer.Typer) -> None:
     """Add the commands to the command line."""
     app.command()(gate)
     app.command()(measure)
+    app.command()(sketch_accuracy)
     app.add_typer(baseline_app, name="baseline")
     app.add_typer(env_app, name="env")
 
@@ -140,6 +141,36 @@ def measure(
         )
     console = Console(highlight=False, soft_wrap=True)
     print_run(run, write=lambda line: console.print(line, markup=False))
+
+
+def sketch_accuracy(
+    *,
+    family: Names = None,
+    elements: Annotated[int, typer.Option(help="weight elements to move, one at a time")] = 5,
+) -> None:
+    """Print how right a sketch's estimate of a drift is: real activations, one weight moved."""
+    from rich.table import Table
+
+    from harness.measure.accuracy import accuracies
+    from harness.measure.fingerprint import STANDARD_ERROR
+
+    selection = checked_selection(family=family or ["gpt2", "llama"])
+    shown = Table(title="estimated ÷ true drift of a site, one weight element moved")
+    columns = ("family", "moved by", "drifts", "median drift", "1 %", "99 %", "rms error", "stated")
+    for column in columns:
+        shown.add_column(column, justify="right")
+    for name in selection.family:
+        for found in accuracies(name, elements=elements):
+            shown.add_row(
+                name,
+                f"{found.moved_by:.0e}",
+                str(len(found.true)),
+                f"{found.median_drift:.1e}",
+                *(f"{found.quantile(share):.2f}" for share in (0.01, 0.99)),
+                f"{found.rms_error:.1%}",
+                f"{STANDARD_ERROR:.1%}",
+            )
+    Console(width=_WIDTH).print(shown)
 
 
 @baseline_app.command()

@@ -127,12 +127,16 @@ def question_for(
 
 
 def _one_of_each_mode(cells: Iterable[Cell]) -> list[Cell]:
-    """Keep one cell of each mode of a port, of GPT-2 if it can be: every release has it."""
+    """Keep one cell of each mode of a port, of GPT-2 if it can be: every release has it.
+
+    Where no port is asked for, nothing depends on it.
+    """
+    cells = list(cells)
     kept: dict[str, Cell] = {}
     for cell in sorted(cells, key=lambda cell: cell.case.family != "gpt2"):
         if cell.mode.port != "transformers":
             kept.setdefault(cell.loading_mode, cell)
-    return list(kept.values())
+    return list(kept.values()) or cells
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -127,11 +127,13 @@ def table(gate: Gate) -> Table:
 
 
 def markdown(gate: Gate) -> str:
-    """Give the same as Markdown, every cell of it."""
+    """Give the same as Markdown, every cell of it, and what was said of cells without numbers."""
     lines = [f"**{headline(gate)}**", "", packages_line(gate), ""]
     lines += [f"| {' | '.join(_COLUMNS)} |", "|" + "---|" * len(_COLUMNS)]
-    lines += [f"| {' | '.join(_words(cell))} |" for cell in _told(gate)]
-    return "\n".join([*lines, ""])
+    rows = [[word.replace("|", "\\|") for word in _words(cell)] for cell in _told(gate)]
+    lines += [f"| {' | '.join(row)} |" for row in rows]
+    said = [f"- {' '.join(words.split())}" for words in reasons(gate)]
+    return "\n".join([*lines, "", *said, ""])
 
 
 def has_rows(gate: Gate) -> bool:
