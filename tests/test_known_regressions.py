@@ -10,6 +10,7 @@ from harness.models.families import FAMILIES
 from harness.record import VERDICTS as CELL_VERDICTS
 from harness.versions.resolving import parse_spec
 from tests.known_regressions import __main__ as command
+from tests.known_regressions.asking import judge
 from tests.known_regressions.judging import Outcome, misses_of, score_of
 from tests.known_regressions.rows import RELATION, Expected, Obtained, load_rows
 from tests.known_regressions.words import line_of, table_of
@@ -231,6 +232,13 @@ def test_rows_that_only_wait_cannot_be_asked():
     with pytest.raises(SystemExit) as raised:
         command.main(["--row", "TF-03"])
     assert raised.value.code == 2
+
+
+@pytest.mark.parametrize("name", ["TF-01", "TB-25"])
+def test_a_row_of_which_nothing_was_measured_is_a_miss_that_says_so(name, tmp_path):
+    found = judge(ROWS[name], tmp_path)
+    assert found.misses[0].startswith("not asked: ")
+    assert str(tmp_path) in found.misses[0]
 
 
 def test_the_table_of_a_page_is_put_between_its_marks(tmp_path):

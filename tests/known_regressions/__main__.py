@@ -12,7 +12,7 @@ from pathlib import Path
 from rich.console import Console
 
 from harness.gating import Watcher
-from tests.known_regressions.asking import ask
+from tests.known_regressions.asking import ask, judge
 from tests.known_regressions.judging import score_of
 from tests.known_regressions.rows import load_rows
 from tests.known_regressions.words import line_of, table_of
@@ -26,6 +26,7 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="known_regressions", description=__doc__)
     parser.add_argument("--row", action="append", default=[], choices=[row.id for row in rows])
     parser.add_argument("--out", type=Path, default=Path("reports/runs/known-regressions"))
+    parser.add_argument("--replay", action="store_true", help="judge again what --out has")
     parser.add_argument("--page", type=Path, help="a page to put the table in, between its marks")
     given = parser.parse_args(arguments)
     chosen = [row for row in rows if not given.row or row.id in given.row]
@@ -39,7 +40,7 @@ def main(arguments: list[str]) -> int:
     watcher = Watcher(say=lambda words: err.print(f"  {words}"), measured=lambda *_: None)
     outcomes = []
     for row in chosen:
-        outcomes.append(ask(row, given.out, watcher))
+        outcomes.append(judge(row, given.out) if given.replay else ask(row, given.out, watcher))
         err.print(line_of(outcomes[-1]))
     score = score_of(outcomes, whole=whole)
     console.print(table_of(outcomes))

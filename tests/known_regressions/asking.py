@@ -2,48 +2,87 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import time
 from pathlib import Path
 
 from harness.errors import HarnessError
 from harness.gating import Plan, Source, Watcher, question_for, run_gate, source_of
-from harness.judge.gate import GateCell
+from harness.judge.gate import GateCell, gate
 from harness.judge.sides import Side, case_key, read_side
+from harness.measure.question import cell_of
 from harness.models.sites import LOGITS
-from harness.record import RED, read_deltas
+from harness.record import RED, read_deltas, write_json
 from harness.versions.measuring import Subject, measure_in
 from tests.known_regressions.judging import Outcome
 from tests.known_regressions.rows import RELATION, Obtained, Row
 
 DRAWN = Plan(out=Path()).drawn
+QUESTION = "question.json"  # as `run_gate` calls it
+RUN = "run"
+SECONDS = "seconds.json"
 
 
 def ask(row: Row, out: Path, watcher: Watcher) -> Outcome:
-    """Ask a row below `out`; what could not be asked is a miss that says why."""
+    """Measure a row below `out` and judge it; what could not be asked is a miss that says why."""
     if row.waits_for:
         return Outcome(row=row)
     started = time.monotonic()
     folder = out / row.id
     shutil.rmtree(folder, ignore_errors=True)
-    cells: tuple[Obtained, ...] = ()
-    failure = ""
     try:
-        cells = (_of_run if row.question == RELATION else _of_gate)(row, folder, watcher)
+        (_run if row.question == RELATION else _gate)(row, folder, watcher)
     except HarnessError as error:
-        failure = f"{type(error).__name__}: {error}"
-    return Outcome(row=row, cells=cells, seconds=time.monotonic() - started, failure=failure)
+        seconds = time.monotonic() - started
+        return Outcome(row=row, seconds=seconds, failure=f"{type(error).__name__}: {error}")
+    write_json(folder / SECONDS, time.monotonic() - started)
+    return judge(row, out)
+
+
+def judge(row: Row, out: Path) -> Outcome:
+    """Judge what was measured of a row below `out`, be it today or a year ago."""
+    if row.waits_for:
+        return Outcome(row=row)
+    folder = out / row.id
+    try:
+        cells = (_of_run if row.question == RELATION else _of_gate)(folder)
+        seconds = json.loads((folder / SECONDS).read_text())
+    except (HarnessError, OSError) as error:
+        return Outcome(row=row, failure=f"{type(error).__name__}: {error}")
+    return Outcome(row=row, cells=cells, seconds=seconds)
 
 
 def _source(spec: str, watcher: Watcher, *, prefer: Source | None = None) -> Source:
     return source_of(spec, prefer=prefer, given="", python=None, watcher=watcher)
 
 
-def _of_gate(row: Row, folder: Path, watcher: Watcher) -> tuple[Obtained, ...]:
+def _gate(row: Row, folder: Path, watcher: Watcher) -> None:
     good = _source(row.good, watcher)
     bad = _source(row.bad, watcher, prefer=good)
-    found = run_gate((good, bad), row.selection, Plan(out=folder), watcher)
+    run_gate((good, bad), row.selection, Plan(out=folder), watcher)
+
+
+def _run(row: Row, folder: Path, watcher: Watcher) -> None:
+    source = _source(row.good, watcher)
+    if not isinstance(source, Subject):
+        message = f"{row.id}: {row.good} is a folder; a relation is measured anew"
+        raise HarnessError(message)
+    question = question_for(row.selection, (source,), drawn=DRAWN, seed=0)
+    question.write(folder / QUESTION)
+    total = len(question.cells)
+    measure_in(
+        source,
+        folder / QUESTION,
+        folder / RUN,
+        progress=lambda done: watcher.measured(RUN, done, total),
+    )
+
+
+def _of_gate(folder: Path) -> tuple[Obtained, ...]:
     sides = read_side(folder / "baseline"), read_side(folder / "candidate")
+    asked = json.loads((folder / QUESTION).read_text())["cells"]
+    found = gate(*sides, [cell_of(row).id for row in asked])
     return tuple(_of_cell(cell, sides) for cell in found.cells)
 
 
@@ -80,21 +119,8 @@ def _differ(before: dict[str, object], after: dict[str, object] | None) -> bool:
     return after is None or before["digest"] != after["digest"]
 
 
-def _of_run(row: Row, folder: Path, watcher: Watcher) -> tuple[Obtained, ...]:
-    source = _source(row.good, watcher)
-    if not isinstance(source, Subject):
-        message = f"{row.id}: {row.good} is a folder; a relation is measured anew"
-        raise HarnessError(message)
-    question = question_for(row.selection, (source,), drawn=DRAWN, seed=0)
-    question.write(folder / "question.json")
-    run = folder / "run"
-    total = len(question.cells)
-    measure_in(
-        source,
-        folder / "question.json",
-        run,
-        progress=lambda done: watcher.measured("run", done, total),
-    )
+def _of_run(folder: Path) -> tuple[Obtained, ...]:
+    run = folder / RUN
     deltas = read_deltas(run)
     logits = deltas[deltas.site == LOGITS].groupby("cell_id", observed=True)
     shifts = logits.raw_max_abs.max().to_dict()

@@ -70,10 +70,9 @@ def _answer(cell: Obtained) -> str:
 
 
 def _cells(cells: Sequence[Obtained]) -> str:
-    def values(axis: str) -> str:
-        return "/".join(dict.fromkeys(getattr(cell, axis) for cell in cells))
-
-    return " ".join(map(values, ("family", "variant", "mode", "dtype")))
+    cases = [f"{cell.family}-{cell.variant}" for cell in cells]
+    axes = (cases, [cell.mode for cell in cells], [cell.dtype for cell in cells])
+    return " ".join("/".join(dict.fromkeys(values)) for values in axes)
 
 
 def _sizes(cells: Sequence[Obtained]) -> str:
