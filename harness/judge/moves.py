@@ -84,10 +84,16 @@ def moves_of(cell: Row, old: Side, new: Side) -> Moves:
 
 
 def drift_at(cell: Row, site: str, old: Side, new: Side) -> tuple[float, float]:
-    """Give how far reference and port moved at a site that both sides have; 0 for what is not."""
+    """Give how far reference and port moved at a site that both sides have; 0 for what is not.
+
+    Where the oracle stays, the reference's own rounding is shown, if both sides have kept it.
+    """
     oracle = _Pair(cell, old, new, oracle=True)
+    own = _Pair(cell, old, new, oracle=False)
     before, after = old.ports[cell["cell_id"]].get(site), new.ports[cell["cell_id"]].get(site)
     reference = oracle.drift(site, "equal") if oracle.has(site, "equal") else 0.0
+    if reference <= EXACT_BOUND and own.has(site, "equal") and own.sketched(site):
+        reference = max(reference, own.drift(site, "equal"))
     if before is None or after is None:
         return reference, 0.0
     return reference, _port_drift(before, after, oracle)
@@ -130,6 +136,10 @@ class _Pair:
             return math.inf
         gap = math.dist(listed(old["sketch"]), listed(new["sketch"]))
         return gap / max(float(old["norm"]), TINY)
+
+    def sketched(self, site: str) -> bool:
+        """Say whether both sides have a sketch; a baseline keeps those of oracles only."""
+        return all(row["sketch"] is not None for row in self.at(site, "equal"))
 
     def mask_moved(self, site: str) -> bool:
         """Say whether other scores are masked out: then pattern, not scores, can be compared."""
