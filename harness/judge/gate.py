@@ -207,7 +207,7 @@ def _with_numbers(axes: Row, old: Side, new: Side, changes: Sequence[Change]) ->
     drifts = (None, None) if site is None else drift_at(axes, site, old, new)
     grown = [move.drift for move in moves.reference if move.site == site and move.rounds]
     if drifts[0] is not None and grown:
-        drifts = (max(drifts[0], *grown), drifts[1])
+        drifts = (max(grown), drifts[1])
     logits = drift_at(axes, "logits", old, new)
     moved = attribution != "none"
     cell_id = axes["cell_id"]
