@@ -139,9 +139,10 @@ def measure_in(
     Raises:
         EnvironmentUnavailable: the worker ended before it was done; says its last words.
     """
+    run = run.resolve()  # the worker runs in it, where a relative name would be another folder
     run.mkdir(parents=True, exist_ok=True)
     expected = _expectation(subject, run)
-    arguments = [_WORKER, "measure", str(expected), str(question.resolve()), str(run.resolve())]
+    arguments = [_WORKER, "measure", str(expected), str(question.resolve()), str(run)]
     ended = threading.Event()
 
     def watch() -> None:
