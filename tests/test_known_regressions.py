@@ -127,7 +127,7 @@ def test_a_row_with_another_site_says_why(name):
     assert row.note or not any(each.seen_at for each in row.expected)
 
 
-@pytest.mark.parametrize("name", FAULTS)
+@pytest.mark.parametrize("name", sorted(FAULTS))
 def test_a_fault_is_never_expected_to_go_unseen(name):
     unseen = {"unchanged", "fixed", "appeared", "unmeasured"}
     assert any(not unseen.intersection(each.verdict) and each.site for each in ROWS[name].expected)
