@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from harness.case import DTYPES
 from harness import bounds
+from harness.case import DTYPES
 
 KINDS = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 
