@@ -1,6 +1,11 @@
 """BLOOM: ALiBi, and in one variant a residual stream that leaves from the norms."""
 
-from cases.limitations import AFTER_TRANSFORMER_LENS, refactor_cannot_read_biases
+from cases.limitations import (
+    AFTER_TRANSFORMER_LENS,
+    in_what_follows,
+    refactor_cannot_read_biases,
+    resid_mid_misses,
+)
 from harness.case import Limitation
 from harness.models.families import every_variant
 
@@ -14,4 +19,10 @@ RESIDUAL_FOLDED = Limitation(
     loading_modes=("bridge_fold_ln", "bridge_compat"),
 )
 
-CASES = every_variant("bloom", RESIDUAL_FOLDED, refactor_cannot_read_biases())
+CASES = every_variant(
+    "bloom",
+    resid_mid_misses("default", "odd_heads", "off_default"),
+    RESIDUAL_FOLDED,
+    in_what_follows(RESIDUAL_FOLDED),
+    refactor_cannot_read_biases(),
+)

@@ -1,5 +1,6 @@
 """Gemma."""
 
+from cases.limitations import RESID_MID_MISSES
 from harness.models.families import every_variant
 
-CASES = every_variant("gemma")
+CASES = every_variant("gemma", RESID_MID_MISSES)

@@ -1,5 +1,9 @@
 """Gemma 2."""
 
+from cases.limitations import (
+    RESID_MID_MISSES,
+    value_bias_of_groups,
+)
 from harness.models.families import every_variant
 
-CASES = every_variant("gemma2")
+CASES = every_variant("gemma2", RESID_MID_MISSES, value_bias_of_groups("off_default"))

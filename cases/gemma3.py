@@ -1,6 +1,12 @@
 """Gemma 3, text only."""
 
-from cases.limitations import AFTER_TRANSFORMER_LENS, BRIDGE
+from cases.limitations import (
+    AFTER_TRANSFORMER_LENS,
+    BRIDGE,
+    RESID_MID_MISSES,
+    in_what_follows,
+    value_bias_of_groups,
+)
 from harness.case import Limitation
 from harness.models.families import every_variant
 
@@ -14,4 +20,10 @@ SOFTCAP_APPLIED = Limitation(
     loading_modes=BRIDGE,
 )
 
-CASES = every_variant("gemma3", SOFTCAP_APPLIED)
+CASES = every_variant(
+    "gemma3",
+    RESID_MID_MISSES,
+    SOFTCAP_APPLIED,
+    in_what_follows(SOFTCAP_APPLIED),
+    value_bias_of_groups("off_default"),
+)

@@ -1,6 +1,11 @@
 """GPT-NeoX (Pythia)."""
 
-from cases.limitations import AFTER_TRANSFORMER_LENS, BRIDGE, silent_rotary_hooks
+from cases.limitations import (
+    AFTER_TRANSFORMER_LENS,
+    BRIDGE,
+    resid_mid_misses,
+    silent_rotary_hooks,
+)
 from harness.case import Limitation
 from harness.models.families import every_variant
 
@@ -15,5 +20,8 @@ BIAS_ASSERTED = Limitation(
 )
 
 CASES = every_variant(
-    "gpt_neox", BIAS_ASSERTED, silent_rotary_hooks("default", "sequential_residual")
+    "gpt_neox",
+    BIAS_ASSERTED,
+    resid_mid_misses("sequential_residual"),
+    silent_rotary_hooks("default", "sequential_residual", "off_default"),
 )

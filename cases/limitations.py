@@ -1,5 +1,6 @@
 """Limitations that cases of several families share. Each is written down in docs/findings/."""
 
+from dataclasses import replace
 from typing import Final
 
 from harness.case import Limitation
@@ -7,6 +8,19 @@ from harness.case import Limitation
 BRIDGE: Final = ("bridge*",)
 AFTER_TRANSFORMER_LENS: Final = "transformer-lens>4.3.0"
 AFTER_TRANSFORMERS: Final = "transformers>5.23.0"
+
+HUGGING_FACE: Final = ("hf_*",)
+
+POSITIONS_NOT_COUNTED: Final = Limitation(
+    outcome="differs",
+    probes=("padding",),
+    checks=("left, positions not given",),
+    sites=("pos_embed",),
+    reason="without position ids, padding on the left moves learned positions",
+    link="docs/findings/positions-are-not-counted-from-the-mask.md",
+    until=AFTER_TRANSFORMERS,
+    loading_modes=HUGGING_FACE,
+)
 
 PATTERN_AS_SCORES: Final = Limitation(
     outcome="local",
@@ -25,6 +39,45 @@ REFACTOR_NEEDS_QUERY_BIASES: Final = Limitation(
     until=AFTER_TRANSFORMER_LENS,
     loading_modes=("bridge_refactor_factored_attn_matrices",),
 )
+
+
+RESID_MID_MISSES: Final = Limitation(
+    outcome="differs",
+    probes=("hook_semantics",),
+    checks=("write *.resid_mid",),
+    sites=("logits",),
+    reason="hook_resid_mid is the norm's input: what is written there misses the stream beside it",
+    link="docs/findings/written-resid-mid-misses-the-stream.md",
+    until=AFTER_TRANSFORMER_LENS,
+    loading_modes=BRIDGE,
+)
+
+PATTERN_DISCARDED: Final = Limitation(
+    outcome="differs",
+    probes=("hook_semantics",),
+    checks=("write *.attn.pattern",),
+    sites=("logits",),
+    reason="hook_pattern fires on weights that Hugging Face's attention has used already",
+    link="docs/findings/written-pattern-is-discarded.md",
+    until=AFTER_TRANSFORMER_LENS,
+    loading_modes=BRIDGE,
+)
+
+
+def in_what_follows(item: Limitation) -> Limitation:
+    """Give a limitation's word on probes that hold a port against the reference.
+
+    Where the forward pass is wrong, so are its gradient and its logits, wherever it is written to.
+    Limitations that say more of a check come before it.
+    """
+    return replace(
+        item, probes=("gradients", "hook_semantics"), checks=(), sites=("embed", "logits")
+    )
+
+
+def resid_mid_misses(*variants: str) -> Limitation:
+    """Say that in these variants what is written to `resid_mid` misses the stream."""
+    return replace(RESID_MID_MISSES, variants=variants)
 
 
 def scale_ignored(*variants: str) -> Limitation:
@@ -85,6 +138,21 @@ def post_norm_alias(site: str, *variants: str) -> Limitation:
         outcome="local",
         sites=(site,),
         reason=f"hook_{site} keeps the place it has in a block with norms before its branches",
+        link="docs/findings/post-norm-blocks-keep-pre-norm-aliases.md",
+        until=AFTER_TRANSFORMER_LENS,
+        variants=variants,
+        loading_modes=BRIDGE,
+    )
+
+
+def post_norm_branches(*variants: str) -> Limitation:
+    """Say that the hooks of a post-norm block's stream do not add up, standing where they do."""
+    return Limitation(
+        outcome="differs",
+        probes=("residual",),
+        checks=("branches add up",),
+        sites=("attn_out",),
+        reason="hook_attn_out or hook_resid_mid keeps its place of a block with norms before",
         link="docs/findings/post-norm-blocks-keep-pre-norm-aliases.md",
         until=AFTER_TRANSFORMER_LENS,
         variants=variants,

@@ -1,5 +1,6 @@
 """Mistral."""
 
+from cases.limitations import RESID_MID_MISSES
 from harness.models.families import every_variant
 
-CASES = every_variant("mistral")
+CASES = every_variant("mistral", RESID_MID_MISSES)

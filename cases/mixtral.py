@@ -1,5 +1,6 @@
 """Mixtral, its experts dense."""
 
+from cases.limitations import RESID_MID_MISSES
 from harness.models.families import every_variant
 
-CASES = every_variant("mixtral")
+CASES = every_variant("mixtral", RESID_MID_MISSES)

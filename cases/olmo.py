@@ -1,5 +1,6 @@
 """OLMo."""
 
+from cases.limitations import RESID_MID_MISSES
 from harness.models.families import every_variant
 
-CASES = every_variant("olmo")
+CASES = every_variant("olmo", RESID_MID_MISSES)

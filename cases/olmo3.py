@@ -1,5 +1,6 @@
 """OLMo 3."""
 
+from cases.limitations import RESID_MID_MISSES
 from harness.models.families import every_variant
 
-CASES = every_variant("olmo3")
+CASES = every_variant("olmo3", RESID_MID_MISSES)

@@ -1,5 +1,9 @@
 """OLMoE, its experts dense."""
 
+from cases.limitations import (
+    RESID_MID_MISSES,
+    value_bias_of_groups,
+)
 from harness.models.families import every_variant
 
-CASES = every_variant("olmoe")
+CASES = every_variant("olmoe", RESID_MID_MISSES, value_bias_of_groups("off_default"))

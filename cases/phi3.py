@@ -1,6 +1,21 @@
 """Phi-3."""
 
-from cases.limitations import silent_rotary_hooks
+from cases.limitations import (
+    AFTER_TRANSFORMERS,
+    RESID_MID_MISSES,
+    silent_rotary_hooks,
+)
+from harness.case import Limitation
 from harness.models.families import every_variant
 
-CASES = every_variant("phi3", silent_rotary_hooks())
+FACTORS_SWITCH_UNDER_A_CACHE = Limitation(
+    outcome="differs",
+    probes=("cached_decoding",),
+    sites=("blocks.0.attn.rot_q", "blocks.0.attn.attn_scores", "blocks.0.attn.z"),
+    reason="past the original length all positions take other factors, cached keys keep the old",
+    link="docs/findings/phi3-longrope-switches-under-a-cache.md",
+    until=AFTER_TRANSFORMERS,
+    variants=("longrope",),
+)
+
+CASES = every_variant("phi3", RESID_MID_MISSES, silent_rotary_hooks(), FACTORS_SWITCH_UNDER_A_CACHE)

@@ -1,5 +1,6 @@
 """Qwen2."""
 
+from cases.limitations import RESID_MID_MISSES
 from harness.models.families import every_variant
 
-CASES = every_variant("qwen2")
+CASES = every_variant("qwen2", RESID_MID_MISSES)

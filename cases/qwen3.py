@@ -1,6 +1,9 @@
 """Qwen3."""
 
-from cases.limitations import value_bias_of_groups
+from cases.limitations import (
+    RESID_MID_MISSES,
+    value_bias_of_groups,
+)
 from harness.models.families import every_variant
 
-CASES = every_variant("qwen3", value_bias_of_groups("biases"))
+CASES = every_variant("qwen3", RESID_MID_MISSES, value_bias_of_groups("biases"))

@@ -87,8 +87,10 @@ def test_no_two_axes_of_a_model_have_one_size(family, variant):
 def test_prompts_can_be_longer_than_every_window(family, variant):
     config = FAMILIES[family].variant_config(variant)
     vocabulary = Vocabulary.of(config, padding=True)
-    windows = [config[name] for name in ("sliding_window", "window_size") if config.get(name)]
-    assert list(vocabulary.windows) == sorted(set(windows))
+    names = ("sliding_window", "window_size", "keep_window_size")
+    windows = {config[name] for name in names if config.get(name)}
+    windows = {window for window in windows if window < vocabulary.max_length}
+    assert list(vocabulary.windows) == sorted(windows)
     assert all(2 * window + 3 <= vocabulary.max_length for window in windows)
 
 
@@ -200,3 +202,22 @@ def test_scores_of_gpt2_are_those_of_its_queries_and_keys():
         query, key = taken["blocks.1.attn.q"], taken["blocks.1.attn.k"]
         scores = torch.einsum("bqhd,bkhd->bhqk", query, key) / math.sqrt(query.shape[-1])
         assert distance(scores.tril(), taken["blocks.1.attn.attn_scores"].tril()) < EXACT
+
+
+def test_doge_masks_keys_beyond_its_window_and_keeps_those_that_its_values_choose():
+    kept = FAMILIES["doge"].config["keep_window_size"]
+    *_, longest = exact_activations("doge")
+    for layer in range(3):
+        seen = longest[f"blocks.{layer}.attn.pattern"] > 0
+        assert seen.shape[-1] > 2 * kept
+        assert bool((seen.sum(-1).diff(dim=-1)[..., : kept - 1] == 1).all())
+        assert int(seen.sum(-1).max()) == kept
+        last = seen[..., -1, :]
+        assert not last[..., -kept:].all(), "a plain sliding window"
+
+
+def test_cohere2_turns_in_the_layers_with_a_window_alone():
+    *_, longest = exact_activations("cohere2")
+    for layer, turned in enumerate((True, False, True)):
+        query, rotated = (longest[f"blocks.{layer}.attn.{site}"] for site in ("q", "rot_q"))
+        assert torch.equal(query, rotated) != turned

@@ -21,6 +21,8 @@ from harness.models.sites import LOGITS, layer_of, order, within_block
 
 NEVER_SUPPORTED = {
     "cohere",
+    "cohere2",
+    "doge",
     "falcon",
     "glm",
     "gpt_bigcode",

@@ -7,7 +7,7 @@ read before them, at the branch's last linear map and at the norm's input. Sourc
 
 from __future__ import annotations
 
-from harness.models.families.common import LENGTH, VOCAB
+from harness.models.families.common import FAR_EPS, LENGTH, VOCAB
 from harness.models.family import Family, Stack, Tap
 from harness.models.layouts import block, heads
 
@@ -39,6 +39,20 @@ FAMILY = Family(
         "bos_token_id": 1,
         "eos_token_id": 2,
         "pad_token_id": 3,
+    },
+    variants={
+        "off_default": {
+            "hidden_act": "relu",
+            "layer_norm_eps": FAR_EPS,
+            "type_vocab_size": 6,
+            "tie_word_embeddings": False,
+        },
+    },
+    unexercised={
+        "is_decoder": "a BERT that does not see the future is BertLMHeadModel, which has no port",
+        "add_cross_attention": "the class takes it with is_decoder only",
+        "chunk_size_feed_forward": "runs the MLP in pieces of the prompt, at whose modules no site "
+        "can be read whole; it moves rounding only",
     },
     layer_norm=True,
     causal=False,

@@ -7,7 +7,7 @@ leaves the branch is read at their last linear map. Source:
 
 from __future__ import annotations
 
-from harness.models.families.common import VOCAB
+from harness.models.families.common import FAR_EPS, VOCAB
 from harness.models.family import Family, Stack, Tap
 from harness.models.layouts import block, heads, interleaved, plain_mlp
 
@@ -39,6 +39,10 @@ FAMILY = Family(
     variants={
         "odd_heads": {"num_attention_heads": 7, "n_embed": 35},
         "residual_after_norm": {"apply_residual_connection_post_layernorm": True},
+        "off_default": {
+            "layer_norm_epsilon": FAR_EPS,
+            "tie_word_embeddings": False,
+        },
     },
     layer_norm=True,
     takes_position_ids=False,

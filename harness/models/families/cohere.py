@@ -6,7 +6,7 @@ Logits are multiplied by `logit_scale`; rotary turns neighbouring pairs. Source:
 
 from __future__ import annotations
 
-from harness.models.families.common import IMPLIED_HEAD_SIZES
+from harness.models.families.common import FAR_EPS, IMPLIED_HEAD_SIZES, LINEAR_ROPE
 from harness.models.families.decoder import llama_like
 from harness.models.family import REMOVED
 
@@ -34,6 +34,13 @@ FAMILY = llama_like(
         "attention_bias": {"attention_bias": True},
         # The default was 10000 until transformers 4.57 and is 500000 since 5.0.
         "default_rope_theta": {"rope_theta": REMOVED},
+        "off_default": {
+            "logit_scale": 0.25,
+            "hidden_act": "gelu",
+            "layer_norm_eps": FAR_EPS,
+            "rope_scaling": LINEAR_ROPE,
+            "tie_word_embeddings": False,
+        },
     },
     layer_norm=True,
     without=("resid_mid", "ln2.out"),

@@ -35,3 +35,9 @@ IMPLIED_HEAD_SIZES: Final = {
 
 GROUPED_QUERIES: Final = {"num_attention_heads": 4, "num_key_value_heads": 2}
 """Grouped queries; the implied head size is then 10."""
+
+FAR_EPS: Final = 1e-3
+"""A norm's epsilon that no config class has by default, and that synthetic activations feel."""
+
+LINEAR_ROPE: Final = {"rope_type": "linear", "factor": 4.0}
+"""Positions divided by four: the rotary scaling that every family reads the same way."""

@@ -32,6 +32,10 @@ def llama_like(
     layer_norm: bool = False,
     foldable: bool = True,
     scores_shifted: bool = False,
+    unexercised: Mapping[str, str] | None = None,
+    sinks: bool = False,
+    chooses_keys: bool = False,
+    residual_gains: Mapping[str, str] | None = None,
 ) -> Family:
     """Give the record of a family with Llama's module tree.
 
@@ -49,6 +53,10 @@ def llama_like(
         foldable: The norms stand before attention and MLP and have gains to fold; else none is
             folded, the final one neither.
         scores_shifted: Attention subtracts each row's maximum from the scores.
+        sinks: A part of each row of the pattern goes to a sink beside the keys.
+        chooses_keys: Attention leaves keys out by what they hold.
+        residual_gains: The parameters that multiply the stream beside a branch.
+        unexercised: Config fields that no variant sets away from their default, with the reason.
     """
     return Family(
         name=name,
@@ -58,6 +66,10 @@ def llama_like(
         norm_offset=norm_offset,
         layer_norm=layer_norm,
         scores_shifted=scores_shifted,
+        sinks=sinks,
+        chooses_keys=chooses_keys,
+        residual_gains=residual_gains or {},
+        unexercised=unexercised or {},
         taps={
             "embed": embed,
             "ln_final.out": Tap(module="model.norm"),

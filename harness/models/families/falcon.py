@@ -7,7 +7,7 @@ Falcon2-11B. Source: `transformers.models.falcon.modeling_falcon`.
 
 from __future__ import annotations
 
-from harness.models.families.common import LENGTH, VOCAB
+from harness.models.families.common import FAR_EPS, LENGTH, LINEAR_ROPE, VOCAB
 from harness.models.family import Family, Stack, Tap
 from harness.models.layouts import block, by_group, heads, layers_where, plain_mlp
 
@@ -85,6 +85,12 @@ FAMILY = Family(
             **_NEW_DECODER,
             "num_ln_in_parallel_attn": 1,
             "rope_theta": 500042.0,
+        },
+        "off_default": {
+            "activation": "relu",
+            "layer_norm_epsilon": FAR_EPS,
+            "rope_scaling": LINEAR_ROPE,
+            "tie_word_embeddings": False,
         },
     },
     layer_norm=True,

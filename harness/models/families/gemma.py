@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harness.models.families.common import LLAMA_SIZES
+from harness.models.families.common import FAR_EPS, LINEAR_ROPE, LLAMA_SIZES
 from harness.models.families.decoder import SCALED_EMBED, llama_like
 
 FAMILY = llama_like(
@@ -26,6 +26,15 @@ FAMILY = llama_like(
         "mqa": {"num_key_value_heads": 1},
         # As first published: "gelu" stands for the tanh approximation.
         "legacy_act": {"hidden_act": "gelu", "hidden_activation": None},
+        "off_default": {
+            "hidden_act": "relu",
+            "hidden_activation": "relu",
+            "rms_norm_eps": FAR_EPS,
+            "rope_theta": 50000.0,
+            "rope_scaling": LINEAR_ROPE,
+            "attention_bias": True,
+            "tie_word_embeddings": False,
+        },
     },
     embed=SCALED_EMBED,
     norm_offset=True,

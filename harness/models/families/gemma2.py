@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from harness.models.families.common import GROUPED_QUERIES, LLAMA_SIZES, WINDOW
+from harness.models.families.common import (
+    FAR_EPS,
+    GROUPED_QUERIES,
+    LINEAR_ROPE,
+    LLAMA_SIZES,
+    WINDOW,
+)
 from harness.models.families.decoder import LAYER, SCALED_EMBED, llama_like
 from harness.models.family import REMOVED, Tap
 
@@ -34,6 +40,17 @@ FAMILY = llama_like(
         # The config's own name for the activation; the hub's files repeat it as hidden_act.
         "hidden_activation_alone": {"hidden_act": REMOVED},
         "uncapped": {"attn_logit_softcapping": None, "final_logit_softcapping": None},
+        "window_4": {"sliding_window": 4},
+        "off_default": {
+            "hidden_act": "relu",
+            "hidden_activation": "relu",
+            "rms_norm_eps": FAR_EPS,
+            "rope_theta": 50000.0,
+            "rope_scaling": LINEAR_ROPE,
+            "layer_types": ["full_attention", "sliding_attention", "sliding_attention"],
+            "attention_bias": True,
+            "tie_word_embeddings": False,
+        },
     },
     taps={
         "attn_out": Tap(module=f"{LAYER}.post_attention_layernorm"),

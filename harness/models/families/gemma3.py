@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from harness.models.families.common import GROUPED_QUERIES, LLAMA_SIZES, WINDOW
+from harness.models.families.common import FAR_EPS, GROUPED_QUERIES, LLAMA_SIZES, WINDOW
 from harness.models.families.decoder import LAYER, SCALED_EMBED, llama_like
-from harness.models.family import Tap
+from harness.models.family import REMOVED, Tap
 
 FAMILY = llama_like(
     "gemma3",
@@ -38,6 +38,26 @@ FAMILY = llama_like(
         # Published are none. transformers 5.23 caps the logits, and does not read the other one.
         "final_softcap": {"final_logit_softcapping": 5.0},
         "attn_softcap": {"attn_logit_softcapping": 2.0},
+        "window_4": {"sliding_window": 4},
+        "off_default": {
+            "hidden_activation": "relu",
+            "rms_norm_eps": FAR_EPS,
+            "rope_theta": 50000.0,
+            "rope_local_base_freq": 20000.0,
+            "layer_types": ["full_attention", "sliding_attention", "sliding_attention"],
+            "attention_bias": True,
+            "tie_word_embeddings": False,
+        },
+        "pattern_3": {
+            "layer_types": REMOVED,
+            "sliding_window_pattern": 3,
+        },
+    },
+    unexercised={
+        "use_bidirectional_attention": "a Gemma 3 that sees the future is an encoder "
+        "(EmbeddingGemma): another family, since a family is causal or not",
+        "rope_parameters.sliding_attention.rope_type": "transformers 4 cannot spell it: its layers "
+        "with a window are never scaled",
     },
     taps={
         "attn_out": Tap(module=f"{LAYER}.post_attention_layernorm"),

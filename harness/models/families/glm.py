@@ -5,7 +5,7 @@ Source: `transformers.models.glm.modeling_glm`.
 
 from __future__ import annotations
 
-from harness.models.families.common import LLAMA_SIZES
+from harness.models.families.common import FAR_EPS, LINEAR_ROPE, LLAMA_SIZES
 from harness.models.families.decoder import MLP, llama_like
 from harness.models.family import Tap
 from harness.models.layouts import half
@@ -31,6 +31,14 @@ FAMILY = llama_like(
     variants={
         "no_attention_bias": {"attention_bias": False},
         "wide_heads": {"head_dim": 12},
+        "off_default": {
+            "num_key_value_heads": 1,
+            "hidden_act": "gelu",
+            "rms_norm_eps": FAR_EPS,
+            "partial_rotary_factor": 0.75,
+            "rope_scaling": LINEAR_ROPE,
+            "tie_word_embeddings": True,
+        },
     },
     mlp={
         "mlp.pre": Tap(module=f"{MLP}.gate_up_proj", view=half(0)),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harness.models.families.common import LENGTH, VOCAB
+from harness.models.families.common import FAR_EPS, LENGTH, VOCAB
 from harness.models.family import Family, Stack, Tap
 from harness.models.layouts import block, heads, plain_mlp, third
 
@@ -33,6 +33,17 @@ FAMILY = Family(
     variants={
         "inverse_layer_scale": {"scale_attn_by_inverse_layer_idx": True},
         "unscaled": {"scale_attn_weights": False},
+        "off_default": {
+            "activation_function": "relu",
+            "layer_norm_epsilon": FAR_EPS,
+            "tie_word_embeddings": False,
+        },
+    },
+    unexercised={
+        "reorder_and_upcast_attn": "moves rounding only, and GPT2Attention raises in exact mode, "
+        "where its scores are not float32 (modeling_gpt2.py:134)",
+        "add_cross_attention": "reads the states of an encoder, which no prompt here has; without "
+        "them its parameters are idle",
     },
     layer_norm=True,
     taps={

@@ -5,7 +5,7 @@ Source: `transformers.models.gpt_bigcode.modeling_gpt_bigcode`.
 
 from __future__ import annotations
 
-from harness.models.families.common import LENGTH, VOCAB
+from harness.models.families.common import FAR_EPS, LENGTH, VOCAB
 from harness.models.family import Family, Stack, Tap
 from harness.models.layouts import block, by_group, heads, plain_mlp
 
@@ -41,6 +41,15 @@ FAMILY = Family(
     variants={
         "multi_head": {"multi_query": False},
         "unscaled": {"scale_attn_weights": False},
+        "off_default": {
+            "activation_function": "relu",
+            "layer_norm_epsilon": FAR_EPS,
+            "tie_word_embeddings": False,
+        },
+    },
+    unexercised={
+        "add_cross_attention": "reads the states of an encoder, which no prompt here has; without "
+        "them its parameters are idle",
     },
     layer_norm=True,
     taps={

@@ -5,8 +5,8 @@ Source: `transformers.models.gpt_neo.modeling_gpt_neo`.
 
 from __future__ import annotations
 
-from harness.models.families.common import LENGTH, VOCAB, WINDOW
-from harness.models.family import Family, Stack, Tap
+from harness.models.families.common import FAR_EPS, LENGTH, VOCAB, WINDOW
+from harness.models.family import REMOVED, Family, Stack, Tap
 from harness.models.layouts import block, plain_mlp, separate_qkv
 
 _LAYER = "transformer.h.{i}"
@@ -36,6 +36,21 @@ FAMILY = Family(
         "bos_token_id": 1,
         "eos_token_id": 2,
         "pad_token_id": 3,
+    },
+    variants={
+        "off_default": {
+            "attention_types": [[["local", "global"], 2]],
+            "attention_layers": REMOVED,
+            "activation_function": "relu",
+            "layer_norm_epsilon": FAR_EPS,
+            "tie_word_embeddings": False,
+        },
+    },
+    unexercised={
+        "attention_layers": "attention_types written out, which the hub repeats; a config in which "
+        "the two differ makes no sense",
+        "num_layers": "4 in every variant, of 24 by default; the class refuses another number "
+        "beside the same attention_types, so that it cannot change alone",
     },
     layer_norm=True,
     taps={

@@ -5,7 +5,7 @@ Source: `transformers.models.gpt_neox.modeling_gpt_neox`.
 
 from __future__ import annotations
 
-from harness.models.families.common import LENGTH, VOCAB
+from harness.models.families.common import FAR_EPS, LENGTH, LINEAR_ROPE, VOCAB
 from harness.models.family import Family, Stack, Tap
 from harness.models.layouts import block, heads, interleaved, layers_where, plain_mlp
 
@@ -53,6 +53,14 @@ FAMILY = Family(
     variants={
         "sequential_residual": {"use_parallel_residual": False},
         "no_attention_bias": {"attention_bias": False},
+        "off_default": {
+            "hidden_act": "relu",
+            "layer_norm_eps": FAR_EPS,
+            "rotary_pct": 0.5,
+            "rotary_emb_base": 50000,
+            "rope_scaling": LINEAR_ROPE,
+            "tie_word_embeddings": True,
+        },
     },
     layer_norm=True,
     rotary=True,

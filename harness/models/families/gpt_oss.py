@@ -2,11 +2,28 @@
 
 from __future__ import annotations
 
-from harness.models.families.common import GROUPED_QUERIES, LENGTH, LLAMA_SIZES, WINDOW
+from harness.models.families.common import (
+    FAR_EPS,
+    GROUPED_QUERIES,
+    LENGTH,
+    LINEAR_ROPE,
+    LLAMA_SIZES,
+    WINDOW,
+)
 from harness.models.families.decoder import MLP, llama_like
 from harness.models.family import Tap
 
 _ORIGINAL_LENGTH = LENGTH // 4
+# The published betas, 32 and 1, are shrunk with the original length, so that the ramp lies among
+# the few frequencies and `truncate` matters.
+_YARN = {
+    "rope_type": "yarn",
+    "factor": LENGTH / _ORIGINAL_LENGTH,
+    "original_max_position_embeddings": _ORIGINAL_LENGTH,
+    "beta_fast": 0.5,
+    "beta_slow": 0.005,
+    "truncate": False,
+}
 
 FAMILY = llama_like(
     "gpt_oss",
@@ -24,16 +41,7 @@ FAMILY = llama_like(
         "hidden_act": "silu",
         "rms_norm_eps": 1e-5,
         "rope_theta": 150000.0,
-        # The published betas, 32 and 1, are shrunk with the original length, so that the ramp
-        # lies among the few frequencies and `truncate` matters.
-        "rope_scaling": {
-            "rope_type": "yarn",
-            "factor": LENGTH / _ORIGINAL_LENGTH,
-            "original_max_position_embeddings": _ORIGINAL_LENGTH,
-            "beta_fast": 0.5,
-            "beta_slow": 0.005,
-            "truncate": False,
-        },
+        "rope_scaling": _YARN,
         "sliding_window": WINDOW,
         "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
         "attention_bias": True,
@@ -43,7 +51,20 @@ FAMILY = llama_like(
     variants={
         # Published is 7; this lies near the synthetic activations, so that it bites.
         "swiglu_limit": {"swiglu_limit": 1.0},
+        "off_default": {
+            "rms_norm_eps": FAR_EPS,
+            "rope_theta": 50000.0,
+            "rope_scaling": LINEAR_ROPE,
+            "layer_types": ["full_attention", "sliding_attention", "sliding_attention"],
+            "attention_bias": False,
+            "tie_word_embeddings": True,
+        },
+        "truncated_yarn": {
+            "rope_scaling": {**_YARN, "factor": 2.0, "truncate": True},
+            "swiglu_alpha": 1.2,
+        },
     },
     mlp={"mlp.router": Tap(module=f"{MLP}.router")},
     scores_shifted=True,
+    sinks=True,
 )

@@ -5,7 +5,7 @@ Source: `transformers.models.gptj.modeling_gptj`.
 
 from __future__ import annotations
 
-from harness.models.families.common import LENGTH, VOCAB
+from harness.models.families.common import FAR_EPS, LENGTH, VOCAB
 from harness.models.family import Family, Stack, Tap
 from harness.models.layouts import block, plain_mlp, separate_qkv
 
@@ -36,7 +36,14 @@ FAMILY = Family(
         "eos_token_id": 2,
         "pad_token_id": 3,
     },
-    variants={"whole_head_rotary": {"rotary_dim": 8}},
+    variants={
+        "whole_head_rotary": {"rotary_dim": 8},
+        "off_default": {
+            "activation_function": "relu",
+            "layer_norm_epsilon": FAR_EPS,
+            "tie_word_embeddings": True,
+        },
+    },
     layer_norm=True,
     rotary=True,
     taps={

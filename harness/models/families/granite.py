@@ -7,7 +7,7 @@ stream; the embedding after `embedding_multiplier`. Source:
 
 from __future__ import annotations
 
-from harness.models.families.common import IMPLIED_HEAD_SIZES
+from harness.models.families.common import FAR_EPS, IMPLIED_HEAD_SIZES, LINEAR_ROPE
 from harness.models.families.decoder import ATTENTION, MLP, llama_like
 from harness.models.family import Tap
 from harness.models.layouts import scaled
@@ -34,7 +34,15 @@ FAMILY = llama_like(
         "attention_dropout": 0.0,
         "tie_word_embeddings": True,
     },
-    variants={"biases": {"attention_bias": True, "mlp_bias": True}},
+    variants={
+        "biases": {"attention_bias": True, "mlp_bias": True},
+        "off_default": {
+            "hidden_act": "gelu",
+            "rms_norm_eps": FAR_EPS,
+            "rope_scaling": LINEAR_ROPE,
+            "tie_word_embeddings": False,
+        },
+    },
     embed=Tap(module="model.embed_tokens", view=scaled("embedding_multiplier")),
     taps={
         "attn_out": Tap(module=ATTENTION, view=scaled("residual_multiplier")),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harness.models.families.common import LENGTH, LLAMA_SIZES
+from harness.models.families.common import FAR_EPS, LENGTH, LINEAR_ROPE, LLAMA_SIZES
 from harness.models.families.decoder import llama_like
 
 FAMILY = llama_like(
@@ -40,5 +40,11 @@ FAMILY = llama_like(
         "tied": {"tie_word_embeddings": True},
         "wide_heads": {"head_dim": 14},
         "biases": {"attention_bias": True, "mlp_bias": True},
+        "off_default": {
+            "hidden_act": "gelu",
+            "rms_norm_eps": FAR_EPS,
+            "rope_theta": 50000.0,
+            "rope_scaling": LINEAR_ROPE,
+        },
     },
 )

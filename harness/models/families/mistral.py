@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from harness.models.families.common import GROUPED_QUERIES, IMPLIED_HEAD_SIZES, WINDOW
+from harness.models.families.common import (
+    FAR_EPS,
+    GROUPED_QUERIES,
+    IMPLIED_HEAD_SIZES,
+    LINEAR_ROPE,
+    WINDOW,
+)
 from harness.models.families.decoder import llama_like
 
 FAMILY = llama_like(
@@ -24,5 +30,12 @@ FAMILY = llama_like(
         "window": {"sliding_window": WINDOW},
         # As in Mistral NeMo: heads that together are not as wide as the residual stream.
         "wide_heads": {"head_dim": 14},
+        "off_default": {
+            "hidden_act": "gelu",
+            "rms_norm_eps": FAR_EPS,
+            "rope_theta": 50000.0,
+            "rope_scaling": LINEAR_ROPE,
+            "tie_word_embeddings": True,
+        },
     },
 )

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from harness.models.families.common import GROUPED_QUERIES, IMPLIED_HEAD_SIZES, WINDOW
+from harness.models.families.common import (
+    FAR_EPS,
+    GROUPED_QUERIES,
+    IMPLIED_HEAD_SIZES,
+    LINEAR_ROPE,
+    WINDOW,
+)
 from harness.models.families.decoder import LAYER, MLP, llama_like
 from harness.models.family import Tap
 
@@ -28,7 +34,18 @@ FAMILY = llama_like(
         "attention_dropout": 0.0,
         "tie_word_embeddings": False,
     },
-    variants={"window": {"sliding_window": WINDOW}},
+    variants={
+        "window": {"sliding_window": WINDOW},
+        "off_default": {
+            "head_dim": 14,
+            "num_experts_per_tok": 3,
+            "hidden_act": "gelu",
+            "rms_norm_eps": FAR_EPS,
+            "rope_theta": 50000.0,
+            "rope_scaling": LINEAR_ROPE,
+            "tie_word_embeddings": True,
+        },
+    },
     mlp={"mlp.router": Tap(module=f"{MLP}.gate", formerly=f"{_FORMERLY}.gate")},
     taps={"mlp_out": Tap(module=MLP, formerly=_FORMERLY)},
 )

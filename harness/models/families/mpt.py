@@ -7,7 +7,7 @@ Source: `transformers.models.mpt.modeling_mpt`.
 
 from __future__ import annotations
 
-from harness.models.families.common import LENGTH, VOCAB
+from harness.models.families.common import FAR_EPS, LENGTH, VOCAB
 from harness.models.family import Family, Stack, Tap
 from harness.models.layouts import block, heads, plain_mlp, third
 
@@ -55,6 +55,10 @@ FAMILY = Family(
         # Low enough to clip about a third of the values of a standard normal.
         "clipped_qkv": {"attn_config": {**_ATTENTION, "clip_qkv": 1.0}},
         "softmax_scale": {"attn_config": {**_ATTENTION, "softmax_scale": 0.3}},
+        "off_default": {
+            "layer_norm_epsilon": FAR_EPS,
+            "tie_word_embeddings": False,
+        },
     },
     layer_norm=True,
     takes_position_ids=False,

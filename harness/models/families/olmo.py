@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harness.models.families.common import GROUPED_QUERIES, IMPLIED_HEAD_SIZES
+from harness.models.families.common import GROUPED_QUERIES, IMPLIED_HEAD_SIZES, LINEAR_ROPE
 from harness.models.families.decoder import llama_like
 
 FAMILY = llama_like(
@@ -23,6 +23,13 @@ FAMILY = llama_like(
         "gqa": GROUPED_QUERIES,
         # Published is 8; this lies within one standard deviation of the synthetic values.
         "clip_qkv": {"clip_qkv": 0.75},
+        "off_default": {
+            "hidden_act": "gelu",
+            "rope_theta": 50000.0,
+            "rope_scaling": LINEAR_ROPE,
+            "attention_bias": True,
+            "tie_word_embeddings": True,
+        },
     },
     # The norms are LayerNorms without gain and bias.
     layer_norm=True,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harness.models.families.common import GROUPED_QUERIES, IMPLIED_HEAD_SIZES
+from harness.models.families.common import FAR_EPS, GROUPED_QUERIES, IMPLIED_HEAD_SIZES, LINEAR_ROPE
 from harness.models.families.decoder import LAYER, MLP, llama_like
 from harness.models.family import Tap
 
@@ -21,7 +21,17 @@ FAMILY = llama_like(
         "tie_word_embeddings": False,
     },
     # As in OLMo-2-32B.
-    variants={"gqa": GROUPED_QUERIES},
+    variants={
+        "gqa": GROUPED_QUERIES,
+        "off_default": {
+            "hidden_act": "gelu",
+            "rms_norm_eps": FAR_EPS,
+            "rope_theta": 50000.0,
+            "rope_scaling": LINEAR_ROPE,
+            "attention_bias": True,
+            "tie_word_embeddings": True,
+        },
+    },
     # The norms stand behind attention and MLP, which read the residual stream itself.
     taps={
         "attn_out": Tap(module=f"{LAYER}.post_attention_layernorm"),

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from harness.models.families.common import GROUPED_QUERIES, IMPLIED_HEAD_SIZES, LENGTH, WINDOW
+from harness.models.families.common import (
+    FAR_EPS,
+    GROUPED_QUERIES,
+    IMPLIED_HEAD_SIZES,
+    LENGTH,
+    WINDOW,
+)
 from harness.models.families.decoder import LAYER, MLP, llama_like
 from harness.models.family import Tap
 
@@ -41,6 +47,28 @@ FAMILY = llama_like(
                 "beta_slow": 0.0005,
             },
         },
+        "off_default": {
+            "hidden_act": "gelu",
+            "rms_norm_eps": FAR_EPS,
+            # Not the factor that the two lengths give by default, as in `yarn`.
+            "rope_scaling": {
+                "rope_type": "yarn",
+                "factor": 2.0,
+                "original_max_position_embeddings": _ORIGINAL_LENGTH,
+                "beta_fast": 0.2,
+                "beta_slow": 0.0005,
+            },
+            "layer_types": ["full_attention", "sliding_attention", "sliding_attention"],
+            "attention_bias": True,
+            "tie_word_embeddings": True,
+        },
+    },
+    unexercised={
+        "rope_parameters.sliding_attention.rope_theta": "transformers 4 spells one base for all "
+        "layers, which 5.23 does not give to those with a window "
+        "(docs/findings/olmo3-window-layers-lose-rope-theta.md)",
+        "rope_parameters.sliding_attention.rope_type": "transformers 4 cannot spell it: its layers "
+        "with a window are never scaled",
     },
     # The norms stand behind attention and MLP, which read the residual stream itself.
     taps={

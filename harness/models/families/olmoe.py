@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harness.models.families.common import IMPLIED_HEAD_SIZES
+from harness.models.families.common import FAR_EPS, GROUPED_QUERIES, IMPLIED_HEAD_SIZES, LINEAR_ROPE
 from harness.models.families.decoder import MLP, llama_like
 from harness.models.family import Tap
 
@@ -30,6 +30,16 @@ FAMILY = llama_like(
         "norm_topk": {"norm_topk_prob": True},
         # Within one standard deviation of the synthetic values, which are normed first.
         "clip_qkv": {"clip_qkv": 0.75},
+        "off_default": {
+            **GROUPED_QUERIES,
+            "num_experts_per_tok": 3,
+            "hidden_act": "gelu",
+            "rms_norm_eps": FAR_EPS,
+            "rope_theta": 50000.0,
+            "rope_scaling": LINEAR_ROPE,
+            "attention_bias": True,
+            "tie_word_embeddings": True,
+        },
     },
     mlp={"mlp.router": Tap(module=f"{MLP}.gate")},
 )

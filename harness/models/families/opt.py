@@ -49,7 +49,18 @@ FAMILY = Family(
         "eos_token_id": 2,
         "pad_token_id": 3,
     },
-    variants={"post_norm": {"do_layer_norm_before": False, "word_embed_proj_dim": 28}},
+    variants={
+        "post_norm": {"do_layer_norm_before": False, "word_embed_proj_dim": 28},
+        "off_default": {
+            "activation_function": "gelu",
+            "tie_word_embeddings": False,
+        },
+        "bare": {
+            "enable_bias": False,
+            "layer_norm_elementwise_affine": False,
+        },
+        "no_final_norm": {"_remove_final_layer_norm": True},
+    },
     layer_norm=True,
     # Older releases have no such argument, and it works them out from the mask by itself.
     takes_position_ids=False,

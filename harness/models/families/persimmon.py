@@ -5,7 +5,7 @@ Source: `transformers.models.persimmon.modeling_persimmon`.
 
 from __future__ import annotations
 
-from harness.models.families.common import IMPLIED_HEAD_SIZES
+from harness.models.families.common import FAR_EPS, IMPLIED_HEAD_SIZES, LINEAR_ROPE
 from harness.models.family import REMOVED, Family, Stack, Tap
 from harness.models.layouts import block, heads, interleaved, plain_mlp
 
@@ -40,6 +40,13 @@ FAMILY = Family(
         # The default was 25000 until transformers 4.57 and is 10000 since 5.0.
         "default_rope_theta": {"rope_theta": REMOVED},
         "no_qk_layernorm": {"qk_layernorm": False},
+        "off_default": {
+            "hidden_act": "gelu",
+            "layer_norm_eps": FAR_EPS,
+            "partial_rotary_factor": 0.25,
+            "rope_scaling": LINEAR_ROPE,
+            "tie_word_embeddings": True,
+        },
     },
     layer_norm=True,
     rotary=True,

@@ -5,7 +5,7 @@ Source: `transformers.models.phi.modeling_phi`.
 
 from __future__ import annotations
 
-from harness.models.families.common import LENGTH, VOCAB
+from harness.models.families.common import FAR_EPS, LENGTH, LINEAR_ROPE, VOCAB
 from harness.models.family import Family, Stack, Tap
 from harness.models.layouts import block, plain_mlp, separate_qkv
 
@@ -42,6 +42,14 @@ FAMILY = Family(
     variants={
         "qk_layernorm": {"qk_layernorm": True},
         "gqa": {"num_attention_heads": 6, "num_key_value_heads": 2, "hidden_size": 48},
+        "off_default": {
+            "hidden_act": "silu",
+            "layer_norm_eps": FAR_EPS,
+            "rope_theta": 50000.0,
+            "partial_rotary_factor": 1.0,
+            "rope_scaling": LINEAR_ROPE,
+            "tie_word_embeddings": True,
+        },
     },
     layer_norm=True,
     rotary=True,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from harness.models.families.common import (
+    FAR_EPS,
     GROUPED_QUERIES,
     IMPLIED_HEAD_SIZES,
     LENGTH,
@@ -44,6 +45,12 @@ FAMILY = llama_like(
                 "short_factor": [1.0, 1.25, 1.5, 2.0],
                 "long_factor": [1.5, 2.0, 3.0, 5.0],
             },
+        },
+        "off_default": {
+            "hidden_act": "gelu",
+            "rms_norm_eps": FAR_EPS,
+            "rope_theta": 50000.0,
+            "tie_word_embeddings": True,
         },
     },
     taps={

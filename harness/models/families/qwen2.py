@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from harness.models.families.common import GROUPED_QUERIES, IMPLIED_HEAD_SIZES, WINDOW
+from harness.models.families.common import (
+    FAR_EPS,
+    GROUPED_QUERIES,
+    IMPLIED_HEAD_SIZES,
+    LINEAR_ROPE,
+    WINDOW,
+)
 from harness.models.families.decoder import llama_like
 
 FAMILY = llama_like(
@@ -32,5 +38,12 @@ FAMILY = llama_like(
             "max_window_layers": 0,
         },
         "tied": {"tie_word_embeddings": True},
+        "off_default": {
+            "hidden_act": "gelu",
+            "rms_norm_eps": FAR_EPS,
+            "rope_scaling": LINEAR_ROPE,
+            "use_sliding_window": True,
+            "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
+        },
     },
 )

@@ -5,7 +5,13 @@ Source: `transformers.models.qwen2_moe.modeling_qwen2_moe`.
 
 from __future__ import annotations
 
-from harness.models.families.common import GROUPED_QUERIES, IMPLIED_HEAD_SIZES
+from harness.models.families.common import (
+    FAR_EPS,
+    GROUPED_QUERIES,
+    IMPLIED_HEAD_SIZES,
+    LINEAR_ROPE,
+    WINDOW,
+)
 from harness.models.families.decoder import MLP, llama_like
 from harness.models.family import Tap
 
@@ -36,6 +42,27 @@ FAMILY = llama_like(
         "attention_dropout": 0.0,
         "tie_word_embeddings": False,
     },
-    variants={"norm_topk": {"norm_topk_prob": True}},
+    variants={
+        "norm_topk": {"norm_topk_prob": True},
+        "off_default": {
+            "hidden_act": "gelu",
+            "rms_norm_eps": FAR_EPS,
+            "rope_scaling": LINEAR_ROPE,
+            "qkv_bias": False,
+            "use_sliding_window": True,
+            "sliding_window": WINDOW,
+            "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
+            "tie_word_embeddings": True,
+        },
+        "window": {
+            "use_sliding_window": True,
+            "sliding_window": WINDOW,
+            "max_window_layers": 1,
+            "mlp_only_layers": [0],
+        },
+        "sparse_step": {
+            "decoder_sparse_step": 2,
+        },
+    },
     mlp={"mlp.router": Tap(module=f"{MLP}.gate")},
 )

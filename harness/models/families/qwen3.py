@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from harness.models.families.common import GROUPED_QUERIES, LLAMA_SIZES, WINDOW
+from harness.models.families.common import (
+    FAR_EPS,
+    GROUPED_QUERIES,
+    LINEAR_ROPE,
+    LLAMA_SIZES,
+    WINDOW,
+)
 from harness.models.families.decoder import llama_like
 
 FAMILY = llama_like(
@@ -29,5 +35,13 @@ FAMILY = llama_like(
         # The first layer sees everything, the other two a window.
         "window": {"use_sliding_window": True, "sliding_window": WINDOW, "max_window_layers": 1},
         "tied": {"tie_word_embeddings": True},
+        "off_default": {
+            "hidden_act": "gelu",
+            "rms_norm_eps": FAR_EPS,
+            "rope_scaling": LINEAR_ROPE,
+            "use_sliding_window": True,
+            "sliding_window": WINDOW,
+            "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
+        },
     },
 )

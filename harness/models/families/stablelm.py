@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from harness.models.families.common import IMPLIED_HEAD_SIZES
+from harness.models.families.common import FAR_EPS, IMPLIED_HEAD_SIZES, LINEAR_ROPE
 from harness.models.families.decoder import llama_like
 
 FAMILY = llama_like(
@@ -35,6 +35,14 @@ FAMILY = llama_like(
         "gqa": {"num_attention_heads": 6, "num_key_value_heads": 2, "hidden_size": 96},
         "parallel_residual": {"use_parallel_residual": True},
         "qk_layernorm": {"qk_layernorm": True},
+        "off_default": {
+            "hidden_act": "gelu",
+            "layer_norm_eps": FAR_EPS,
+            "rope_theta": 50000.0,
+            "partial_rotary_factor": 0.5,
+            "rope_scaling": LINEAR_ROPE,
+            "tie_word_embeddings": True,
+        },
     },
     layer_norm=True,
 )

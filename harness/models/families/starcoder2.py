@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from harness.models.families.common import GROUPED_QUERIES, IMPLIED_HEAD_SIZES, WINDOW
+from harness.models.families.common import (
+    FAR_EPS,
+    GROUPED_QUERIES,
+    IMPLIED_HEAD_SIZES,
+    LINEAR_ROPE,
+    WINDOW,
+)
 from harness.models.families.decoder import MLP, llama_like
 from harness.models.layouts import plain_mlp
 
@@ -29,6 +35,13 @@ FAMILY = llama_like(
     variants={
         "window": {"sliding_window": WINDOW},
         "unbiased": {"use_bias": False},
+        "off_default": {
+            "num_key_value_heads": 1,
+            "hidden_act": "gelu",
+            "norm_epsilon": FAR_EPS,
+            "rope_scaling": LINEAR_ROPE,
+            "tie_word_embeddings": False,
+        },
     },
     mlp=plain_mlp(MLP, into="c_fc", out="c_proj"),
     layer_norm=True,

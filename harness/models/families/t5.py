@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from harness.models.families.common import VOCAB
+from harness.models.families.common import FAR_EPS, VOCAB
 from harness.models.family import Family, Stack, Tap
 from harness.models.layouts import block, heads
 
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 _ENCODER = "encoder.block.{i}"
 _DECODER = "decoder.block.{i}"
+
+
+_DERIVED = "derived from feed_forward_proj; a config in which the two differ makes no sense"
 
 
 def _attention(name: str, path: str) -> Mapping[str, Tap]:
@@ -101,7 +104,18 @@ FAMILY = Family(
         "eos_token_id": 2,
         "pad_token_id": 3,
     },
-    variants={"gated": {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False}},
+    variants={
+        "gated": {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False},
+        "off_default": {
+            "layer_norm_epsilon": FAR_EPS,
+        },
+    },
+    unexercised={
+        "dense_act_fn": _DERIVED,
+        "is_gated_act": _DERIVED,
+        "scale_decoder_outputs": "transformers 5.23 derives it from tie_word_embeddings, which "
+        "`gated` unties; transformers 4 cannot spell it",
+    },
     causal=False,
     takes_position_ids=False,
     taps={

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from harness.errors import Refused, Unavailable
+from harness.models.windows import window_of
 
 # Reads a number of TransformerLens' config out of a checkpoint's config.json.
 Reader = Callable[[Mapping[str, Any]], Any]
@@ -105,15 +106,9 @@ def _grouped(config: Mapping[str, Any]) -> int | None:
     return None if found == config["num_attention_heads"] else found
 
 
-def _alternating(config: Mapping[str, Any]) -> list[str]:
-    """Give Gemma-2's layers, of which every other one, from the first, sees a window."""
-    layers: int = config["num_hidden_layers"]
-    return [("local", "global")[layer % 2] for layer in range(layers)]
-
-
-def _by_layer_type(config: Mapping[str, Any]) -> list[str]:
-    named = {"sliding_attention": "local", "full_attention": "global"}
-    return [named[layer] for layer in config["layer_types"]]
+def _kinds_of_layers(config: Mapping[str, Any]) -> list[str]:
+    layers = range(config["num_hidden_layers"])
+    return ["global" if window_of(config, layer) is None else "local" for layer in layers]
 
 
 def _rope_factor(config: Mapping[str, Any]) -> float:
@@ -184,7 +179,7 @@ _OFFICIAL: Final[Mapping[str, Official]] = {
             **_llama_numbers(d_head=128, rope_theta=10000.0),
             "attn_scale": Published(value=math.sqrt(144), read=_attn_scale),
             "window_size": Published(value=4096, read=_of("sliding_window")),
-            "attn_types": Published(value=["local", "global"] * 23, read=_alternating),
+            "attn_types": Published(value=["local", "global"] * 23, read=_kinds_of_layers),
             "attn_scores_soft_cap": Published(
                 value=50.0, read=_off_if_none("attn_logit_softcapping")
             ),
@@ -203,7 +198,7 @@ _OFFICIAL: Final[Mapping[str, Official]] = {
             "window_size": Published(value=512, read=_of("sliding_window")),
             "attn_types": Published(
                 value=[("global" if layer % 6 == 5 else "local") for layer in range(26)],  # noqa: PLR2004
-                read=_by_layer_type,
+                read=_kinds_of_layers,
             ),
             "output_logits_soft_cap": Published(
                 value=-1.0, read=_off_if_none("final_logit_softcapping")
