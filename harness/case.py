@@ -88,6 +88,29 @@ DTYPES: Final = (EXACT, "float32", "bfloat16", "float16")
 DEFAULT_DTYPES: Final = (EXACT, "float32", "bfloat16")
 DEVICES: Final = ("cpu", "cuda", "mps")
 
+PROBES: Final = (
+    "repeatability",  # first, while the model has seen nothing that it could keep
+    "causality",
+    "observer",
+    "batch",
+    "padding",
+    "cached_decoding",
+    "residual",
+    "pattern",
+    "backends",
+    "save_load",
+    "gradients",
+    "hook_semantics",
+    "tokens",
+)
+"""What one model owes itself. Each is a function in harness/measure/probes/ that says why."""
+
+PROBE_MODES: Final = ("hf_eager", "hf_sdpa", "bridge", "bridge_compat")
+HOOKED_PROBE_MODES: Final = ("hooked", "hooked_no_processing")
+PROBE_DTYPES: Final = (EXACT, "float32")
+"""The modes and dtypes in which probes are asked by default: meaning, and the kernels in use. What
+a probe asks of the bridge's other modes can only differ by their folding."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limitation:
@@ -101,9 +124,11 @@ class Limitation:
     - `raises`: with `words` in the error.
 
     Sites may leave their layer out: `attn.rot_q`. An axis takes patterns (`bridge*`); an empty
-    tuple covers the whole axis. `until` is a requirement such as `transformer-lens>4.3.0`: once
-    it is installed the limitation is over and the cell is judged without it. A limitation that
-    is not over and no longer true makes its cell `stale`.
+    tuple covers the whole axis, but for `probes`: without a word there it speaks of comparisons
+    alone, or, if it `raises`, of probes too where they raise. `checks` are those of a probe's
+    checks that it speaks of. `until` is a requirement such as `transformer-lens>4.3.0`: once it is
+    installed the limitation is over and the cell is judged without it. A limitation that is not
+    over and no longer true makes its cell `stale`.
     """
 
     outcome: Literal["differs", "local", "silent", "raises"]
@@ -115,18 +140,26 @@ class Limitation:
     variants: tuple[str, ...] = ()
     loading_modes: tuple[str, ...] = ()
     dtypes: tuple[str, ...] = ()
+    probes: tuple[str, ...] = ()
+    checks: tuple[str, ...] = ()
 
     def covers(self, cell: Cell) -> bool:
         """Say whether this limitation speaks of the cell, and is not over."""
+        if cell.probe is None and self.probes:
+            return False
+        if cell.probe is not None and not self.probes and self.outcome != "raises":
+            return False
         axes = (
             (self.variants, cell.case.variant),
             (self.loading_modes, cell.loading_mode),
             (self.dtypes, cell.dtype),
+            (self.probes, cell.probe or ""),
         )
-        return not self.over and all(
-            not allowed or any(fnmatchcase(value, pattern) for pattern in allowed)
-            for allowed, value in axes
-        )
+        return not self.over and all(_allowed(patterns, value) for patterns, value in axes)
+
+    def speaks_of(self, check: str) -> bool:
+        """Say whether this limitation speaks of one of its probe's checks."""
+        return _allowed(self.checks, check)
 
     @property
     def over(self) -> bool:
@@ -137,6 +170,10 @@ class Limitation:
     def names(self, site: str) -> bool:
         """Say whether the site is one of `sites`, with its layer or without."""
         return any(site == name or site.endswith(f".{name}") for name in self.sites)
+
+
+def _allowed(patterns: tuple[str, ...], value: str) -> bool:
+    return not patterns or any(fnmatchcase(value, pattern) for pattern in patterns)
 
 
 SYNTHETIC: Final = "synthetic"
@@ -166,18 +203,21 @@ class Case:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cell:
-    """One element of the matrix: a case in a loading mode, a dtype, on a device."""
+    """One element of the matrix: a case in a loading mode, a dtype, on a device.
+
+    With a `probe` the model is held against itself; without, the port against the reference.
+    """
 
     case: Case
     loading_mode: str
     dtype: str
     device: str = "cpu"
+    probe: str | None = None
 
     @property
     def id(self) -> str:
         """Name the cell: what `harness replay` and `harness explain` take."""
-        parts = (self.case.id, self.loading_mode, self.dtype)
-        return ".".join(parts if self.device == "cpu" else (*parts, self.device))
+        return ".".join(self._parts)
 
     @property
     def mode(self) -> LoadingMode:
@@ -191,8 +231,14 @@ class Cell:
 
     def __str__(self) -> str:
         """Print as `llama-gqa · bridge_compat · float32`."""
-        parts = (self.case.id, self.loading_mode, self.dtype)
-        return " · ".join(parts if self.device == "cpu" else (*parts, self.device))
+        return " · ".join(self._parts)
+
+    @property
+    def _parts(self) -> tuple[str, ...]:
+        """Give the axes that tell this cell from others: the CPU and a comparison need no word."""
+        device = () if self.device == "cpu" else (self.device,)
+        probe = () if self.probe is None else (self.probe,)
+        return (self.case.id, self.loading_mode, self.dtype, *device, *probe)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

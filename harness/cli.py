@@ -15,7 +15,7 @@ from typing import Annotated, Final
 import typer
 from rich.console import Console
 
-from harness import cli_gate, cli_search
+from harness import cli_coverage, cli_gate, cli_search
 from harness.errors import HarnessError, RunFolderError, UsageError
 from harness.selection import Selection
 
@@ -25,6 +25,7 @@ app = typer.Typer(
 
 cli_gate.register(app)
 cli_search.register(app)
+cli_coverage.register(app)
 
 _RUNS: Final = Path("reports/runs")
 _PYTEST_FAILED: Final = 1
@@ -41,6 +42,7 @@ def run(  # noqa: PLR0917 - typer makes options of all of them
     dtype: Names = None,
     device: Names = None,
     checkpoint: Names = None,
+    probe: Names = None,
     prompts: Annotated[int, typer.Option(help="prompts drawn beside the bank")] = 3,
     prompt_seed: Annotated[str, typer.Option(help="seed of these, or `today`")] = "0",
     out: Annotated[Path, typer.Option(help="folder of runs")] = _RUNS,
@@ -63,6 +65,7 @@ def run(  # noqa: PLR0917 - typer makes options of all of them
         "dtype": dtype,
         "device": device,
         "checkpoint": checkpoint,
+        "probe": probe,
     }
     selection = cli_gate.checked_selection(**axes)
     accepted = cli_gate.accepted_baseline(baseline)

@@ -57,6 +57,7 @@ def gate(
     dtype: Names = None,
     device: Names = None,
     checkpoint: Names = None,
+    probe: Names = None,
     prompts: Drawn = 3,
     prompt_seed: Seed = 0,
     given: Given = "",
@@ -77,6 +78,7 @@ def gate(
         dtype=dtype,
         device=device,
         checkpoint=checkpoint,
+        probe=probe,
     )
     now = dt.datetime.now(dt.timezone.utc)
     folder = out or _RUNS / f"gate-{now:%Y%m%dT%H%M%S}"
@@ -100,6 +102,7 @@ def measure(
     dtype: Names = None,
     device: Names = None,
     checkpoint: Names = None,
+    probe: Names = None,
     prompts: Drawn = 3,
     prompt_seed: Seed = 0,
     given: Given = "",
@@ -118,6 +121,7 @@ def measure(
         dtype=dtype,
         device=device,
         checkpoint=checkpoint,
+        probe=probe,
     )
     now = dt.datetime.now(dt.timezone.utc)
     run = out or _RUNS / f"measured-{now:%Y%m%dT%H%M%S}"

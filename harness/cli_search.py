@@ -11,12 +11,17 @@ import typer
 from rich.console import Console
 
 from harness.cli_gate import Drawn, Given, Names, Python, Seed, checked_selection, watching
+from harness.selection import NONE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from harness.searching.probing import Ground
     from harness.selection import Selection
+
+Probes = Annotated[
+    list[str] | None, typer.Option(metavar="NAME", help="probes; without, none is asked")
+]
 
 _RUNS: Final = Path("reports/runs")
 _SPEC: Final = 'requirements ("transformers==5.9.0") or `current`'
@@ -41,6 +46,7 @@ def bisect(
     dtype: Names = None,
     device: Names = None,
     checkpoint: Names = None,
+    probe: Probes = None,
     prompts: Drawn = 3,
     prompt_seed: Seed = 0,
     given: Given = "",
@@ -65,6 +71,7 @@ def bisect(
         dtype=dtype,
         device=device,
         checkpoint=checkpoint,
+        probe=probe or [NONE],
     )
     span = releases_between(package, good, bad, pre=pre, yanked=yanked, python=python)
     folder = out or _folder("bisect")
@@ -84,6 +91,7 @@ def blame(
     dtype: Names = None,
     device: Names = None,
     checkpoint: Names = None,
+    probe: Probes = None,
     prompts: Drawn = 3,
     prompt_seed: Seed = 0,
     given: Given = "",
@@ -103,6 +111,7 @@ def blame(
         dtype=dtype,
         device=device,
         checkpoint=checkpoint,
+        probe=probe or [NONE],
     )
     folder = out or _folder("blame")
     with _ground(selection, folder, prompts, prompt_seed, given, python) as ground:

@@ -3,31 +3,36 @@
 from __future__ import annotations
 
 import shutil
+import threading
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from packaging.version import Version
 
-from harness.case import DEFAULT_DTYPES, LOADING_MODES, Case, Cell
+from harness.case import HOOKED_PROBE_MODES, LOADING_MODES, PROBE_MODES, Case
 from harness.errors import SelectionError, UsageError
 from harness.judge.baseline import is_baseline
 from harness.judge.gate import Gate, gate
 from harness.judge.sides import read_side
 from harness.measure.question import Question, ask, ask_again, cell_of, prompt_of
 from harness.models.families import FAMILIES
+from harness.selection import cells_of, probe_cells_of
 from harness.versions.measuring import Subject, import_failures, measure_in, subject_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable
+    from collections.abc import Callable, Collection, Iterable, Mapping
 
+    from harness.case import Cell
     from harness.judge.sides import Side
     from harness.selection import Selection
 
 FIRST_BRIDGE: Final = Version("3.0")
 FIRST_WITHOUT_HOOKED: Final = Version("4.0")
 PORT: Final = "transformer-lens"
+REFERENCE: Final = "transformers"
+SAVES: Final = "save_load"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,13 +116,10 @@ def question_for(
         stored = map(cell_of, recorded[0].cells.values())
         cells = [cell for cell in stored if selection.admits(cell)]
     else:
-        cells = [
-            Cell(case=case, loading_mode=mode, dtype=dtype, device=device)
-            for case in cases_for(selection)
-            for mode in (selection.mode or modes_for(sources))
-            for dtype in (selection.dtype or DEFAULT_DTYPES)
-            for device in (selection.device or ("cpu",))
-        ]
+        cases, modes = cases_for(selection), modes_for(sources)
+        compared = cells_of(cases, replace(selection, mode=selection.mode or modes))
+        probed = (name for name in (*PROBE_MODES, *HOOKED_PROBE_MODES) if name in modes)
+        cells = [*compared, *probe_cells_of(cases, selection, modes=tuple(probed))]
     if PORT in broken:
         cells = _one_of_each_mode(cells)
     if not recorded:
@@ -153,6 +155,7 @@ def run_gate(
 ) -> Gate:
     """Measure what is not recorded yet, both sides at once, and judge.
 
+    Where models are saved and loaded again, the newer side loads the older one's too, in the end.
     A port that no longer imports ends it at once: nothing of it can be measured.
 
     Raises:
@@ -166,32 +169,68 @@ def run_gate(
     broken = broken_packages(sources, watcher)
     question = question_for(selection, sources, drawn=plan.drawn, seed=plan.seed, broken=broken)
     plan.out.mkdir(parents=True, exist_ok=True)
+    named = dict(zip(("baseline", "candidate"), sources, strict=True))
+    newer = newer_of(named) if any(cell.probe == SAVES for cell in question.cells) else None
+    if newer is not None:
+        question = replace(question, exchange=plan.out / "exchange")
+        shutil.rmtree(plan.out / "exchange", ignore_errors=True)
     file = plan.out / "question.json"
     question.write(file)
-    runs = {
-        name: plan.out / name
-        for name, source in zip(("baseline", "candidate"), sources, strict=True)
-        if isinstance(source, Subject)
-    }
+    runs = {name: plan.out / name for name, side in named.items() if isinstance(side, Subject)}
     for run in runs.values():
         shutil.rmtree(run, ignore_errors=True)
+    saved = threading.Event()  # by the older side, for the newer one to load
 
-    def measured(name: str, source: Source) -> Side:
+    def measured(name: str) -> Side:
+        source = named[name]
         if isinstance(source, Path):
             return read_side(source)
-        total = len(question.cells)
-        measure_in(
-            source, file, runs[name], progress=lambda done: watcher.measured(name, done, total)
-        )
+
+        def measure(asked: Path) -> None:
+            total = len(question.cells)
+            measure_in(
+                source, asked, runs[name], progress=lambda done: watcher.measured(name, done, total)
+            )
+
+        try:
+            if name == newer:
+                before = plan.out / "question-before.json"
+                if (others := without_saving(question)).cells:
+                    others.write(before)
+                    measure(before)
+                saved.wait()
+            measure(file)  # what its run has already it does not measure again
+        finally:
+            if name != newer:
+                saved.set()
         return read_side(runs[name], name=source.spec)
 
     with ThreadPoolExecutor(max_workers=2) as both:
-        futures = [
-            both.submit(measured, name, source)
-            for name, source in zip(("baseline", "candidate"), sources, strict=True)
-        ]
+        futures = [both.submit(measured, name) for name in named]
         sides = futures[0].result(), futures[1].result()
+    shutil.rmtree(plan.out / "exchange", ignore_errors=True)
     return gate(*sides, [cell.id for cell in question.cells])
+
+
+def newer_of(named: Mapping[str, Source]) -> str | None:
+    """Name the side whose transformers is newer, where both are measured and they differ.
+
+    It must load what the older side saves, so that it is asked that last. An older release owes
+    nothing to files of a newer one.
+    """
+    versions = {
+        name: Version(side.versions[REFERENCE])
+        for name, side in named.items()
+        if isinstance(side, Subject) and REFERENCE in side.versions
+    }
+    if len(versions) < len(named) or len(set(versions.values())) == 1:
+        return None
+    return max(versions, key=lambda name: versions[name])
+
+
+def without_saving(question: Question) -> Question:
+    """Give the question without the cells that save a model and load it again."""
+    return replace(question, cells=tuple(c for c in question.cells if c.probe != SAVES))
 
 
 def cells_in_common(old: Side, new: Side, selection: Selection) -> list[str]:

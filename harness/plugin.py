@@ -1,6 +1,7 @@
 """The pytest plugin: options, the fixture `check_cell`, and the summary. Thin.
 
-A test that asks for `cell` and stands under `@pytest.mark.harness(*cases)` runs once per cell.
+A test under `@pytest.mark.harness(*cases)` that asks for `cell` runs once per comparison, one
+that asks for `probe_cell` once per probe.
 """
 
 from __future__ import annotations
@@ -8,20 +9,28 @@ from __future__ import annotations
 import datetime as dt
 import os
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
 from harness.case import Case, Cell
 from harness.errors import RunFolderError, UsageError
 from harness.record import GREEN, RED, finished_cells, read_cells, read_run
-from harness.selection import AXES, Selection, cells_of, check_names, values_of
+from harness.selection import (
+    AXES,
+    Selection,
+    cells_of,
+    check_names,
+    probe_cells_of,
+    values_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from harness.measure.kept import KeptPort
     from harness.measure.references import References
     from harness.measure.run import CellResult
 
@@ -35,7 +44,7 @@ class Session:
     plan: dict[str, Any]
     done: frozenset[str] = frozenset()
     references: References | None = None
-    results: list[CellResult] = field(default_factory=list)
+    port: KeptPort | None = None
 
 
 _SESSION = pytest.StashKey[Session]()
@@ -132,14 +141,17 @@ def pytest_configure_node(node: Any) -> None:
     node.workerinput["harness_run"] = str(node.config.stash[_SESSION].run)
 
 
+_CELLS: Final = {"cell": cells_of, "probe_cell": probe_cells_of}
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run a test that asks for `cell` once per cell of the cases on its mark."""
+    """Run a test that asks for cells once per cell of the cases on its mark."""
     mark = metafunc.definition.get_closest_marker("harness")
-    if "cell" not in metafunc.fixturenames or mark is None:
-        return
-    _check_cases(mark.args, metafunc.definition.nodeid)
-    cells = cells_of(mark.args, metafunc.config.stash[_SESSION].selection)
-    metafunc.parametrize("cell", [pytest.param(cell, id=cell.id) for cell in cells])
+    for name, cells in _CELLS.items():
+        if name in metafunc.fixturenames and mark is not None:
+            _check_cases(mark.args, metafunc.definition.nodeid)
+            found = cells(mark.args, metafunc.config.stash[_SESSION].selection)
+            metafunc.parametrize(name, [pytest.param(cell, id=cell.id) for cell in found])
 
 
 def _check_cases(cases: tuple[object, ...], test: str) -> None:
@@ -187,9 +199,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def _cell_of(item: pytest.Item) -> Cell | None:
     spec = getattr(item, "callspec", None)
-    found = None if spec is None else spec.params.get("cell")
+    found = [] if spec is None else [spec.params.get(name) for name in _CELLS]
     # This is a plugin of every session: a parameter of another project may be called `cell` too.
-    return found if isinstance(found, Cell) else None
+    return next((each for each in found if isinstance(each, Cell)), None)
 
 
 @pytest.fixture
@@ -211,15 +223,22 @@ def check_cell(request: pytest.FixtureRequest) -> Callable[[Cell], CellResult]:
 
 
 def _measured(cell: Cell, session: Session) -> CellResult:
+    from harness.measure.kept import KeptPort
     from harness.measure.references import References
     from harness.measure.run import Plan, measure_cell
     from harness.measure.writing import open_run, write_result
 
-    if session.references is None:
-        session.references = References()
+    if session.references is None or session.port is None:
+        session.references, session.port = References(), KeptPort()
         open_run(session.run, selection=session.selection.asked(), plan=session.plan)
     plan = Plan(**session.plan)
-    result = measure_cell(cell, run_id=session.run.name, references=session.references, plan=plan)
+    result = measure_cell(
+        cell,
+        run_id=session.run.name,
+        references=session.references,
+        plan=plan,
+        load=session.port,
+    )
     write_result(session.run, result)
     return result
 

@@ -22,13 +22,16 @@ from harness.errors import RunFolderError
 if TYPE_CHECKING:
     import pandas as pd
 
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 Kind = Literal["cells", "deltas", "fingerprints", "prompts"]
 Row = Mapping[str, Any]
 
 VERDICTS: Final = ("pass", "fail", "known", "stale", "error", "unavailable")
 GREEN: Final = frozenset({"pass", "known"})
 RED: Final = frozenset({"fail", "stale", "error"})
+
+TEXT_ORIGIN: Final = "text:"
+"""What the origin of a prompt begins with whose tokens a tokenizer made of a text."""
 
 _TEXT, _WHOLE, _REAL = pa.string(), pa.int64(), pa.float64()
 # What is measured of a site needs no more than seven digits, and millions of rows no more bytes.
@@ -60,8 +63,10 @@ _AXES: Final = (
     _column("loading_mode", _LABEL, "how the port was loaded"),
     _column("dtype", _LABEL, "exact (true float64), float32, bfloat16 or float16"),
     _column("device", _LABEL, "cpu, cuda or mps"),
+    _column("probe", _LABEL, "what the model was asked of itself", "port and reference compared"),
 )
 
+_NO_AXES_OF_PRINTS: Final = frozenset({"cell_id", "port", "loading_mode", "probe"})
 _NOT_RUN: Final = "the cell did not run to its end"
 _NOT_LOGITS: Final = "the site is not `logits`"
 _NOT_PORT: Final = "the side is no port"
@@ -71,6 +76,7 @@ COLUMNS: Final[dict[str, tuple[Column, ...]]] = {
         *_AXES,
         _column("verdict", _LABEL, f"one of {', '.join(VERDICTS)}"),
         _column("reason", _TEXT, "why, in words, for every verdict but pass", "the cell passed"),
+        _column("failing_checks", _TEXT, "the probe's checks that failed, by `; `", "none failed"),
         _column("first_site", _TEXT, "first failing site in forward order", "no site failed"),
         _column("first_prompt_id", _TEXT, "smallest prompt known to fail there", "no site failed"),
         _column("tightest_relation", _TEXT, "relation that holds at it", "no site failed"),
@@ -90,6 +96,7 @@ COLUMNS: Final[dict[str, tuple[Column, ...]]] = {
     ),
     "deltas": (
         *_AXES,
+        _column("check", _LABEL, "which of the probe's checks", "port and reference compared"),
         _column("prompt_id", _LABEL, "key into prompts"),
         _column("site", _LABEL, "where, in TransformerLens' names without hook_"),
         _column("layer", _WHOLE, "layer of the site", "the site is outside the blocks"),
@@ -129,7 +136,7 @@ COLUMNS: Final[dict[str, tuple[Column, ...]]] = {
         _column("verdict", _LABEL, "pass or fail"),
     ),
     "fingerprints": (
-        *(column for column in _AXES if column.name not in {"cell_id", "port", "loading_mode"}),
+        *(column for column in _AXES if column.name not in _NO_AXES_OF_PRINTS),
         _column("side", _LABEL, "reference, oracle (of rounded weights) or port"),
         _column("cell_id", _LABEL, "the port's cell", _NOT_PORT),
         _column("loading_mode", _LABEL, "how the port was loaded", _NOT_PORT),
@@ -164,7 +171,7 @@ COLUMNS: Final[dict[str, tuple[Column, ...]]] = {
         _column("run_id", _LABEL, "the run's folder name"),
         _column("cell_id", _LABEL, "the cell that ran it"),
         _column("prompt_id", _TEXT, "digest of tokens and mask"),
-        _column("origin", _TEXT, "bank:<name>, hypothesis or shrunk"),
+        _column("origin", _TEXT, "bank:<name>, hypothesis, shrunk or text:<name>"),
         _column("fingerprinted", pa.bool_(), "fingerprints cover it"),
         _column("tokens", pa.list_(pa.list_(_WHOLE)), "token ids [batch, pos]"),
         _column("attention_mask", pa.list_(pa.list_(_WHOLE)), "ones where a token is real"),

@@ -3,20 +3,32 @@
 from __future__ import annotations
 
 import re
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from xdist.scheduler import LoadScopeScheduling
 
-from harness.case import DEVICES, DTYPES, LOADING_MODES
+from harness.case import DEVICES, DTYPES, LOADING_MODES, PROBES
+
+if TYPE_CHECKING:
+    import pytest
 
 _CELL: Final = re.compile(
     rf"\[(?P<case>.+)\.(?:{'|'.join(LOADING_MODES)})\.(?:{'|'.join(DTYPES)})"
-    rf"(?:\.(?:{'|'.join(DEVICES)}))?\]$"
+    rf"(?:\.(?:{'|'.join(DEVICES)}))?(?:\.(?:{'|'.join(PROBES)}))?\]$"
 )
 
 
 class ByCase(LoadScopeScheduling):  # type: ignore[misc]  # xdist ships no annotations
-    """Groups the cells of a case; every other test stands alone."""
+    """Groups the cells of a case; every other test stands alone.
+
+    Cases stay in the order in which they were collected, large checkpoints first: by itself xdist
+    would begin with the cases that have most cells.
+    """
+
+    def __init__(self, config: pytest.Config, log: object) -> None:
+        """Keep the order of cases."""
+        config.option.loadscopereorder = False
+        super().__init__(config, log)
 
     def _split_scope(self, nodeid: str) -> str:
         return case_of(nodeid)

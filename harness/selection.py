@@ -11,7 +11,12 @@ from harness.case import (
     DEFAULT_MODES,
     DEVICES,
     DTYPES,
+    EXACT,
     LOADING_MODES,
+    PROBE_DTYPES,
+    PROBE_MODES,
+    PROBES,
+    SYNTHETIC,
     Case,
     Cell,
 )
@@ -20,12 +25,19 @@ from harness.errors import SelectionError
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
-AXES: Final = ("family", "variant", "mode", "dtype", "device", "checkpoint")
+AXES: Final = ("family", "variant", "mode", "dtype", "device", "checkpoint", "probe")
+
+ALL: Final = "all"
+NONE: Final = "none"
+"""What `--probe` takes beside the names of probes: all of them, or comparisons alone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selection:
-    """The values asked for on each axis; an empty tuple asks for the default."""
+    """The values asked for on each axis; an empty tuple asks for the default.
+
+    On the axis of probes the default is everything: comparisons, and all probes.
+    """
 
     family: tuple[str, ...] = ()
     variant: tuple[str, ...] = ()
@@ -33,6 +45,19 @@ class Selection:
     dtype: tuple[str, ...] = ()
     device: tuple[str, ...] = ()
     checkpoint: tuple[str, ...] = ()
+    probe: tuple[str, ...] = ()
+
+    @property
+    def probes(self) -> tuple[str, ...]:
+        """Name the probes that are asked for."""
+        if not self.probe or ALL in self.probe:
+            return PROBES
+        return tuple(name for name in PROBES if name in self.probe)
+
+    @property
+    def compares(self) -> bool:
+        """Say whether comparisons of port and reference are asked for."""
+        return not self.probe or NONE in self.probe
 
     def admits(self, cell: Cell) -> bool:
         """Say whether the cell is asked for."""
@@ -44,7 +69,11 @@ class Selection:
             "device": cell.device,
             "checkpoint": cell.case.checkpoint,
         }
-        return all(not getattr(self, axis) or values[axis] in getattr(self, axis) for axis in AXES)
+        asked = self.compares if cell.probe is None else cell.probe in self.probes
+        return asked and all(
+            not getattr(self, axis) or value in getattr(self, axis)
+            for axis, value in values.items()
+        )
 
     def asked(self) -> dict[str, tuple[str, ...]]:
         """Give the axes on which something is asked for: what a run stores, to be resumed."""
@@ -77,6 +106,7 @@ def check_names(selection: Selection, *, families: Iterable[str], variants: Iter
         "mode": list(LOADING_MODES),
         "dtype": list(DTYPES),
         "device": list(DEVICES),
+        "probe": [*PROBES, ALL, NONE],
     }
     for axis, names in known.items():
         for value in getattr(selection, axis):
@@ -88,16 +118,85 @@ def check_names(selection: Selection, *, families: Iterable[str], variants: Iter
 
 
 def cells_of(cases: Iterable[Case], selection: Selection) -> tuple[Cell, ...]:
-    """Give every cell of the cases: all loading modes × dtypes × devices asked for.
+    """Give every comparison of the cases: all loading modes × dtypes × devices asked for.
 
     Without a word on mode, dtype and device these are the default ones. Large checkpoints come
     first, so that no worker is left with one at the end.
     """
-    by_size = sorted(cases, key=lambda case: case.checkpoint == "synthetic")
+    if not selection.compares:
+        return ()
     return tuple(
         Cell(case=case, loading_mode=mode, dtype=dtype, device=device)
-        for case in by_size
+        for case in _by_size(cases)
         for mode in (selection.mode or DEFAULT_MODES)
         for dtype in (selection.dtype or DEFAULT_DTYPES)
         for device in (selection.device or ("cpu",))
     )
+
+
+def probe_cells_of(
+    cases: Iterable[Case], selection: Selection, *, modes: tuple[str, ...] = PROBE_MODES
+) -> tuple[Cell, ...]:
+    """Give every probe of the cases, those of one loaded model together.
+
+    Without a word on mode and dtype these are `modes` and PROBE_DTYPES, less what
+    `is_worth_asking` leaves out.
+    """
+    by_default = not (selection.mode or selection.dtype)
+    cells = (
+        Cell(case=case, loading_mode=mode, dtype=dtype, device=device, probe=probe)
+        for case in _by_size(cases)
+        for mode in (selection.mode or modes)
+        for dtype in (selection.dtype or PROBE_DTYPES)
+        for device in (selection.device or ("cpu",))
+        for probe in selection.probes
+        if is_asked(probe, mode=mode, dtype=dtype)
+    )
+    return tuple(cell for cell in cells if not by_default or is_worth_asking(cell))
+
+
+def is_asked(probe: str, *, mode: str, dtype: str) -> bool:
+    """Say whether a probe has something to ask of a loading mode in a dtype.
+
+    Only `transformers` saves models and has several backends, of which the compiled one goes past
+    exact mode; only TransformerLens has hooks to write to, fused attention has no pattern to be
+    read, and gradients are compared where nothing rounds.
+    """
+    from_transformers = LOADING_MODES[mode].port == "transformers"
+    if probe == "save_load":
+        return from_transformers
+    if probe == "backends":
+        return mode == "hf_sdpa" or (mode == "hf_eager" and dtype != EXACT)
+    if probe == "hook_semantics":
+        return not from_transformers
+    if probe == "pattern":
+        return mode != "hf_sdpa"
+    return probe != "gradients" or (dtype == EXACT and mode != "hf_eager")
+
+
+def is_worth_asking(cell: Cell) -> bool:
+    """Say whether a probe is asked by default; all others are, by naming their mode or dtype.
+
+    Every variant is asked where meaning stands out, in true float64 with eager attention and in
+    the bridge, and in float32 on the kernels that people use. What rounding or processing could
+    add is asked of each family once. Large checkpoints take minutes in float64, and are asked in
+    float32 on the paths in use. Tokens have no dtype and no variant, and a graph takes seconds to
+    compile, so that it is compiled of each family once.
+    """
+    if cell.case.checkpoint != SYNTHETIC:
+        return cell.dtype == "float32" and cell.loading_mode in {"hf_sdpa", "bridge"}
+    if cell.case.variant == "default":
+        once = {"bridge_compat": EXACT, "hooked": EXACT}
+        if cell.probe == "tokens":
+            return cell.dtype == EXACT
+        return once.get(cell.loading_mode, cell.dtype) == cell.dtype
+    wanted = {"hf_sdpa": "float32"}
+    return (
+        cell.probe != "tokens"
+        and cell.loading_mode in {"hf_eager", "hf_sdpa", "bridge", "hooked_no_processing"}
+        and wanted.get(cell.loading_mode, EXACT) == cell.dtype
+    )
+
+
+def _by_size(cases: Iterable[Case]) -> list[Case]:
+    return sorted(cases, key=lambda case: case.checkpoint == "synthetic")

@@ -12,6 +12,7 @@ from harness.case import (
     DEVICES,
     DTYPES,
     LOADING_MODES,
+    PROBES,
     PROCESSING_FLAGS,
     Case,
     Cell,
@@ -98,12 +99,39 @@ def test_a_limitation_of_the_matrix_speaks_of_a_cell_that_there_is():
         for item in case.limitations
         if not item.over
         and not any(
-            item.covers(Cell(case=case, loading_mode=mode, dtype=dtype))
+            item.covers(Cell(case=case, loading_mode=mode, dtype=dtype, probe=probe))
             for mode in LOADING_MODES
             for dtype in DEFAULT_DTYPES
+            for probe in (None, *PROBES)
         )
     ]
     assert idle == []
+
+
+@pytest.mark.parametrize(
+    ("outcome", "probes", "probe", "covered"),
+    [
+        ("differs", (), None, True),
+        ("differs", (), "causality", False),
+        ("differs", ("causality",), None, False),
+        ("differs", ("causality",), "causality", True),
+        ("differs", ("causality",), "padding", False),
+        ("differs", ("*",), "padding", True),
+        ("raises", (), "padding", True),
+        ("raises", ("causality",), "padding", False),
+    ],
+)
+def test_a_limitation_speaks_of_comparisons_or_of_the_probes_it_names(
+    outcome, probes, probe, covered
+):
+    cell = dataclasses.replace(cell_of(), probe=probe)
+    assert limitation(outcome, probes=probes).covers(cell) == covered
+
+
+def test_a_limitation_speaks_of_the_checks_it_names_or_of_all():
+    assert limitation().speaks_of("left")
+    assert limitation(checks=("left*",)).speaks_of("left, positions given")
+    assert not limitation(checks=("left*",)).speaks_of("right")
 
 
 @pytest.mark.parametrize(

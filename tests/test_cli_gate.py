@@ -20,7 +20,10 @@ CELL, LLAMA = (
     Cell(case=Case(family=family), loading_mode="hf_sdpa", dtype="exact")
     for family in ("gpt2", "llama")
 )
-ONE_CELL = ("--family", "gpt2", "--variant", "default", "--mode", "hf_sdpa", "--dtype", "exact")
+ONE_CELL = (
+    *("--family", "gpt2", "--variant", "default", "--mode", "hf_sdpa", "--dtype", "exact"),
+    *("--probe", "none"),
+)
 CASES = """
 import pytest
 from harness import Case

@@ -18,7 +18,9 @@ from harness.selection import Selection
 from harness.versions.measuring import CURRENT, Subject, current_environment
 
 SDPA = "gpt2-default.hf_sdpa.exact"
-ONE_CELL = Selection(family=("gpt2",), variant=("default",), mode=("hf_sdpa",), dtype=("exact",))
+ONE_CELL = Selection(
+    family=("gpt2",), variant=("default",), mode=("hf_sdpa",), dtype=("exact",), probe=("none",)
+)
 BOTH_MODES = dataclasses.replace(ONE_CELL, mode=("hf_sdpa", "bridge"))
 BROKEN = {"transformer-lens": "ImportError: cannot import name 'Nothing'"}
 _IN_TURN = threading.Lock()
@@ -118,6 +120,21 @@ def test_the_modes_of_a_side_are_those_that_its_port_has(versions, ports):
 def test_the_modes_of_a_gate_are_those_that_either_side_has():
     old, new = subject(transformer_lens="2.9.0"), subject(transformer_lens="4.3.0")
     assert set(modes_for([old, new])) == {*modes_for([old]), *modes_for([new])}
+
+
+def test_a_gate_asks_probes_of_the_modes_that_the_versions_have():
+    gpt2 = Selection(family=("gpt2",), variant=("default",), probe=("causality",))
+    alone = asked(gpt2, subject(transformers="5.9.0"))
+    assert alone == [
+        f"gpt2-default.{mode}.{dtype}.causality"
+        for mode in ("hf_eager", "hf_sdpa")
+        for dtype in ("exact", "float32")
+    ]
+    old = asked(gpt2, subject(transformer_lens="2.9.0"))
+    assert "gpt2-default.hooked_no_processing.exact.causality" in old
+    assert not any("bridge" in name for name in old)
+    both = asked(Selection(family=("gpt2",), variant=("default",)), subject(transformers="5.9.0"))
+    assert {name.count(".") for name in both} == {2, 3}
 
 
 def test_a_gate_asks_every_variant_of_a_family_unless_told():

@@ -11,9 +11,9 @@ PACKAGE = Path(__file__).parents[1] / "harness"
 BASE = {"errors", "case"}
 READING = BASE | {"record"}
 JUDGING = READING | {"bounds"}
-MEASURING = JUDGING | {"provenance", "models", "cache"}
+MEASURING = JUDGING | {"provenance", "models", "cache", "coverage"}
 BELOW = MEASURING | {"measure", "judge", "report", "selection", "scheduling", "versions"}
-COMMANDS = BELOW | {"gating", "searching", "cli_gate", "cli_search"}
+COMMANDS = BELOW | {"gating", "searching", "cli_coverage", "cli_gate", "cli_search"}
 
 # Each room, and the rooms that it may import besides itself.
 ROOMS = {
@@ -23,11 +23,12 @@ ROOMS = {
     "provenance": BASE,
     "models": BASE | {"record", "provenance", "cache"},
     "bounds": set(),
+    "coverage": set(),
     "measure": MEASURING,
     "judge": JUDGING,
     "cache": set(),
     "versions": JUDGING | {"provenance", "selection", "cache", "judge"},
-    "report": JUDGING | {"judge"},
+    "report": JUDGING | {"judge", "coverage"},
     "selection": BASE,
     "scheduling": BASE,
     "plugin": BELOW,
@@ -35,6 +36,7 @@ ROOMS = {
     "cli_gate": BELOW | {"gating"},
     "searching": BELOW | {"gating"},
     "cli_search": BELOW | {"gating", "cli_gate", "searching"},
+    "cli_coverage": BELOW,
     "cli": COMMANDS,
     "__init__": COMMANDS | {"plugin", "cli"},  # the facade: anything, but only lazily
 }

@@ -140,6 +140,35 @@ def test_a_failing_cell_tells_in_four_parts_what_is_wrong(folder):
     )
 
 
+PROBED = """
+    import pytest
+    from harness import Case
+
+    @pytest.mark.harness(Case(family="gpt2"))
+    def test_model_keeps_what_it_owes(probe_cell, check_cell):
+        check_cell(probe_cell)
+"""
+
+
+def test_probes_of_an_outside_folder_are_asked_by_name(pytester):
+    pytester.makepyfile(test_probes=PROBED)
+    options = (*QUICK, "--probe=residual,batch", "--mode=hf_sdpa", "--dtype=exact")
+    pytester.inline_run(*options).assertoutcome(passed=2)
+    found = verdicts_in(pytester.path / LATEST)
+    assert found == {
+        "gpt2-default.hf_sdpa.exact.batch": "pass",
+        "gpt2-default.hf_sdpa.exact.residual": "pass",
+    }
+    assert set(harness.read_cells(pytester.path / LATEST).probe) == {"batch", "residual"}
+
+
+def test_an_unknown_probe_is_a_wrong_use(pytester):
+    pytester.makepyfile(test_probes=PROBED)
+    found = pytester.runpytest_inprocess(*QUICK, "--probe=causalty")
+    assert found.ret == pytest.ExitCode.USAGE_ERROR
+    found.stderr.fnmatch_lines(["*unknown probe 'causalty'; did you mean 'causality'*"])
+
+
 def test_an_empty_selection_is_not_green(folder):
     result = folder(GPT2).runpytest(*QUICK, "--family=llama")
     assert result.ret == pytest.ExitCode.NO_TESTS_COLLECTED

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from harness.case import DEFAULT_DTYPES, DEFAULT_MODES, DEVICES, DTYPES, LOADING_MODES, Case, Cell
@@ -113,6 +115,7 @@ OF_THE_CELL = {
     "dtype": "exact",
     "device": "cpu",
     "checkpoint": "synthetic",
+    "probe": "none",
 }
 
 
@@ -120,6 +123,19 @@ OF_THE_CELL = {
 def test_a_cell_is_admitted_by_its_value_on_each_axis_and_by_no_other(axis):
     assert Selection(**{axis: ("another", OF_THE_CELL[axis])}).admits(CELL)
     assert not Selection(**{axis: ("another",)}).admits(CELL)
+
+
+PROBED = replace(CELL, probe="causality")
+
+
+def test_probes_are_asked_by_name_all_or_not_at_all():
+    assert Selection().admits(PROBED)
+    assert Selection(probe=("all",)).admits(PROBED)
+    assert Selection(probe=("padding", "causality")).admits(PROBED)
+    assert not Selection(probe=("padding",)).admits(PROBED)
+    assert not Selection(probe=("none",)).admits(PROBED)
+    assert not Selection(probe=("all",)).admits(CELL)
+    assert Selection(probe=("none", "all")).admits(CELL)
 
 
 def test_a_cell_must_be_asked_for_on_every_axis():

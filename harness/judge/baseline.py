@@ -14,12 +14,14 @@ import json
 import shutil
 from typing import TYPE_CHECKING, Any, Final
 
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from harness.errors import RunFolderError, UsageError
 from harness.record import (
     SCHEMA_VERSION,
+    TEXT_ORIGIN,
     read_cells,
     read_fingerprints,
     read_prompts,
@@ -29,8 +31,6 @@ from harness.record import (
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    import pandas as pd
 
 DESCRIPTION: Final = "baseline.json"
 TABLES: Final = ("cells", "fingerprints", "prompts")
@@ -44,8 +44,10 @@ _CELL_COLUMNS: Final = (
     "loading_mode",
     "dtype",
     "device",
+    "probe",
     "verdict",
     "reason",
+    "failing_checks",
     "first_site",
     "first_prompt_id",
     "sites_compared",
@@ -103,12 +105,14 @@ def accept(run: Path, into: Path, *, reason: str) -> dict[str, Any]:
         message = f"{run} has no fingerprints: no cell of it was measured; accept another run"
         raise RunFolderError(message)
     prompts = read_prompts(run)
+    texts = prompts[prompts.origin.astype(str).str.startswith(TEXT_ORIGIN)]
     prompts = prompts[prompts.fingerprinted]
     case = ["family", "variant", "checkpoint"]
     # A cell that broke off has the prompts up to there.
     number = cells.cell_id.astype(str).map(prompts.cell_id.astype(str).value_counts())
     whole = cells.loc[number.sort_values(ascending=False, kind="stable").dropna().index]
     prompts = prompts[prompts.cell_id.isin(whole.drop_duplicates(case).cell_id)]
+    prompts = pd.concat([prompts, texts])
     scratch = into.with_name(f".{into.name}.new")
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)

@@ -10,6 +10,7 @@ from harness.bounds import EXACT_BOUND
 from harness.case import EXACT, LOADING_MODES, Case, Cell
 from harness.errors import RunFolderError
 from harness.judge.moves import TINY, Moves, drift_at, listed, moves_of, number_of
+from harness.judge.probed import is_asked, judged_probe
 from harness.judge.sides import case_id, case_key
 from harness.record import RED
 
@@ -28,9 +29,12 @@ VERDICTS: Final = (
     "fixed",
     "appeared",
     "vanished",
+    "tokens_moved",
     "unmeasured",
 )
-WORSE: Final = frozenset({"reference_moved", "port_moved", "both_moved", "broke", "vanished"})
+WORSE: Final = frozenset(
+    {"reference_moved", "port_moved", "both_moved", "broke", "vanished", "tokens_moved"}
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +55,7 @@ class GateCell:
     device: str
     verdict: str
     worse: bool
+    probe: str | None = None
     reason: str = ""
     attribution: str = "none"
     nature: str = ""
@@ -144,8 +149,11 @@ def judged(cell_id: str, old: Side, new: Side, changes: Sequence[Change] = ()) -
         message = f"{cell_id}: neither {old.name} nor {new.name} has it; name a cell that one has"
         raise RunFolderError(message)
     axes = {name: known[name] for name in _AXES}
+    if axes["probe"] is not None:
+        return _judged_probe(axes, old, new, changes)
     if before is None or after is None or cell_id not in old.ports or cell_id not in new.ports:
-        return GateCell(**axes, **_without_numbers(cell_id, before, after, old, new))
+        there = (cell_id in old.ports, cell_id in new.ports)
+        return GateCell(**axes, **_without_numbers(before, after, there, old, new))
     return GateCell(**axes, **_with_numbers(axes, old, new, changes))
 
 
@@ -157,19 +165,35 @@ _AXES: Final = (
     "loading_mode",
     "dtype",
     "device",
+    "probe",
 )
 
 
+def _judged_probe(axes: Row, old: Side, new: Side, changes: Sequence[Change]) -> GateCell:
+    """Judge a probe's cell: from one side's checks to the other's."""
+    cell_id = axes["cell_id"]
+    before, after = old.cells.get(cell_id), new.cells.get(cell_id)
+    if not is_asked(before) or not is_asked(after):
+        there = (is_asked(before), is_asked(after))
+        return GateCell(**axes, **_without_numbers(before, after, there, old, new))
+    found = judged_probe(cell_id, old, new)
+    if found.get("prompt"):
+        found["prompt"] = _shown(found["prompt"])
+    if "attribution" in found:
+        found["moved_by"] = _movers(found["attribution"], axes["loading_mode"], changes)
+    return GateCell(**axes, **found)
+
+
 def _without_numbers(
-    cell_id: str, before: Row | None, after: Row | None, old: Side, new: Side
+    before: Row | None, after: Row | None, there: tuple[bool, bool], old: Side, new: Side
 ) -> dict[str, Any]:
-    """Judge a cell of which one side at least has no numbers."""
+    """Judge a cell that one side at least has not measured; `there` says which sides have."""
+    was, is_now = there
     if after is None:
-        there = before is not None and cell_id in old.ports
-        verdict = "vanished" if there else "unmeasured"
+        verdict = "vanished" if was else "unmeasured"
         return {
             "verdict": verdict,
-            "worse": there,
+            "worse": was,
             "reason": f"{new.name} does not have it",
         }
     red = after["verdict"] in RED - {"stale"}  # a limitation that is not true any more is good news
@@ -179,14 +203,14 @@ def _without_numbers(
             "worse": red,
             "reason": after["reason"] or f"{old.name} does not have it",
         }
-    if cell_id in old.ports:
+    if was:
         return {
             "verdict": "broke",
             "worse": True,
             "attribution": "port",
             "reason": after["reason"] or "it was not measured",
         }
-    if cell_id in new.ports:
+    if is_now:
         return {
             "verdict": "appeared" if red or before["verdict"] == "unavailable" else "fixed",
             "worse": red,

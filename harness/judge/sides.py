@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from harness.case import Case
 from harness.errors import RunFolderError
 from harness.judge.baseline import is_baseline, read_baseline
-from harness.record import read_cells, read_fingerprints, read_prompts, read_run
+from harness.record import TEXT_ORIGIN, read_cells, read_fingerprints, read_prompts, read_run
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,7 +29,7 @@ class Side:
 
     `references` has the rows of reference and oracle by case, dtype and side; `ports` those of
     each cell; `prompts` the fingerprinted prompts of each case, in their order; `smallest` the
-    prompt that a failing cell was cut down to.
+    prompt that a failing cell was cut down to; `texts` the token ids of texts, by cell and text.
     """
 
     name: str
@@ -39,6 +39,7 @@ class Side:
     ports: Mapping[str, Mapping[str, Row]]
     prompts: Mapping[str, tuple[Row, ...]]
     smallest: Mapping[str, Row]
+    texts: Mapping[str, Mapping[str, Row]]
 
 
 def read_side(path: Path, *, name: str = "") -> Side:
@@ -56,6 +57,7 @@ def read_side(path: Path, *, name: str = "") -> Side:
         fingerprints = read_fingerprints(path)
         run = read_prompts(path)
         prompts = run[run.fingerprinted]
+    is_text = run.origin.astype(str).str.startswith(TEXT_ORIGIN)
     if cells.empty:
         message = f"{path} has no cells: nothing can be compared with it; give another folder"
         raise RunFolderError(message)
@@ -65,8 +67,9 @@ def read_side(path: Path, *, name: str = "") -> Side:
         cells={row["cell_id"]: row for row in _records(cells)},
         references=_references(fingerprints),
         ports=_ports(fingerprints),
-        prompts=_prompts(cells, prompts),
+        prompts=_prompts(cells, prompts[~is_text.reindex(prompts.index)]),
         smallest=_smallest(cells, run),
+        texts=_texts(run[is_text]),
     )
 
 
@@ -111,6 +114,17 @@ def _prompts(cells: pd.DataFrame, prompts: pd.DataFrame) -> dict[str, tuple[Row,
         # A cell that broke off has the prompts up to there.
         if case is not None and len(group) > len(found.get(case, ())):
             found[case] = tuple(_records(group))
+    return found
+
+
+def _texts(prompts: pd.DataFrame) -> dict[str, dict[str, Row]]:
+    """Give the token ids of texts, by the cell that asked and the text's name."""
+    found: dict[str, dict[str, Row]] = {}
+    for row in _records(prompts):
+        ids = [[int(token) for token in tokens] for tokens in row["tokens"]]
+        mask = [[int(bit) for bit in bits] for bits in row["attention_mask"]]
+        name = row["origin"].removeprefix(TEXT_ORIGIN)
+        found.setdefault(row["cell_id"], {})[name] = {"tokens": ids, "attention_mask": mask}
     return found
 
 

@@ -97,6 +97,38 @@ def compare(
     )
 
 
+def identical(
+    actual: Float[Tensor, "*shape"],
+    expected: Float[Tensor, "*shape"],
+    counts: Bool[Tensor, "*shape"],
+) -> Comparison | None:
+    """Give `compare(…)` of two tensors that are equal to the bit, at a fraction of its cost.
+
+    None where they are not, or where not all of their values are finite.
+    """
+    if not torch.equal(actual, expected) or not bool(actual.sum().isfinite()):
+        return None
+    used = actual.expand(counts.shape)[counts].double()
+    mean, std = float(used.mean()), float(used.std(correction=0))
+    return Comparison(
+        max_abs=0.0,
+        mean_abs=0.0,
+        rms=0.0,
+        rel_l2=0.0,
+        cosine=1.0 if bool(used.any()) else None,
+        mean_actual=mean,
+        mean_expected=mean,
+        std_actual=std,
+        std_expected=std,
+        raw_max_abs=0.0,
+        shift_abs=0.0,
+        nonfinite=0,
+        unpaired=0,
+        worst_index=(0,) * counts.ndim,
+        compared=used.numel(),
+    )
+
+
 def relative_distance(
     actual: Float[Tensor, "*shape"],
     expected: Float[Tensor, "*shape"],

@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from harness import bounds
 from harness.case import EXACT
 from harness.measure.capture import capture
-from harness.measure.compare import (
-    Comparison,
-    brought_together,
-    compare,
-    kl_nats,
-    relative_distance,
-    top1_agreement,
-)
+from harness.measure.columns import logit_numbers, numbers, real_positions
+from harness.measure.compare import brought_together, compare, relative_distance
 from harness.measure.entries import by_x, entries, spread
 from harness.measure.fingerprint import Fingerprint
 from harness.measure.references import Reference, numerics_of
@@ -25,7 +19,7 @@ from harness.measure.relations import Relation, relation_for, tightest_relation
 from harness.measure.routing import NO_FLIPS, experts_chosen, flips_between
 from harness.measure.verdict import differs_by_itself
 from harness.models.families import FAMILIES
-from harness.models.sites import LOGITS, layer_of
+from harness.models.sites import layer_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -245,31 +239,8 @@ class CellComparer:
             "tensor_shape": by_x(actual),
             "n_compared": against.compared,
             "relation": relation.kind,
-            **_numbers(against),
+            **numbers(against),
             "reference_error": reference_error,
             "port_error": port_error,
-            **_logit_numbers(site, actual, expected, prompt),
+            **logit_numbers(site, actual, expected, real_positions(prompt, actual.device)),
         }
-
-
-_NUMBERS: Final = ("max_abs", "mean_abs", "rms", "rel_l2", "cosine", "raw_max_abs", "shift_abs")
-
-
-def _numbers(found: Comparison) -> Row:
-    return {
-        **{name: getattr(found, name) for name in _NUMBERS},
-        "mean_port": found.mean_actual,
-        "mean_reference": found.mean_expected,
-        "std_port": found.std_actual,
-        "std_reference": found.std_expected,
-        "nonfinite": found.nonfinite,
-        "worst_index": ",".join(map(str, found.worst_index)),
-    }
-
-
-def _logit_numbers(site: str, actual: Tensor, expected: Tensor, prompt: Prompt) -> Row:
-    if site != LOGITS:
-        return {"kl_nats": None, "top1_agreement": None}
-    real = torch.tensor(prompt.attention_mask, dtype=torch.bool, device=actual.device)
-    left, right = actual[real], expected[real]
-    return {"kl_nats": kl_nats(left, right), "top1_agreement": top1_agreement(left, right)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import random
 import time
 from typing import TYPE_CHECKING, Final
@@ -42,8 +43,9 @@ def token_batches(vocabulary: Vocabulary) -> strategies.SearchStrategy[Prompt]:
     return batches()
 
 
+@functools.lru_cache(maxsize=8)
 def draw_prompts(vocabulary: Vocabulary, *, count: int, seed: int) -> tuple[Prompt, ...]:
-    """Draw prompts from the strategy; the same seed gives the same ones.
+    """Draw prompts from the strategy; the same seed gives the same ones, drawn once for all cells.
 
     Hypothesis begins with the simplest of all, whatever the seed: one more is drawn, and that one
     is left out.

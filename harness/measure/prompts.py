@@ -10,7 +10,12 @@ from harness.case import Prompt
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_WINDOW_FIELDS: Final = ("sliding_window", "window_size", "attention_window")
+_WINDOW_FIELDS: Final = (
+    "sliding_window",
+    "window_size",
+    "attention_window",
+    "keep_window_size",
+)
 _LENGTH_FIELDS: Final = ("n_positions", "max_position_embeddings", "max_seq_len", "seq_length")
 _SPECIAL_FIELDS: Final = ("bos_token_id", "eos_token_id", "pad_token_id")
 LONGEST: Final = 48

@@ -18,11 +18,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """Cells, and for each case its checkpoint and its prompts, by the case's id."""
+    """Cells, and for each case its checkpoint and its prompts, by the case's id.
+
+    `exchange` is the folder in which the sides of a gate leave what they save for each other.
+    """
 
     cells: tuple[Cell, ...]
     checkpoints: Mapping[str, Checkpoint]
     prompts: Mapping[str, tuple[Prompt, ...]]
+    exchange: Path | None = None
 
     def write(self, file: Path) -> None:
         """Write it as JSON, for a worker in another environment."""
@@ -35,6 +39,7 @@ class Question:
                     "loading_mode": cell.loading_mode,
                     "dtype": cell.dtype,
                     "device": cell.device,
+                    "probe": cell.probe,
                 }
                 for cell in self.cells
             ],
@@ -53,6 +58,7 @@ class Question:
                 ]
                 for name, prompts in self.prompts.items()
             },
+            "exchange": str(self.exchange.resolve()) if self.exchange else None,
         }
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps(content))
@@ -70,6 +76,7 @@ class Question:
             prompts={
                 name: tuple(map(prompt_of, prompts)) for name, prompts in content["prompts"].items()
             },
+            exchange=Path(content["exchange"]) if content["exchange"] else None,
         )
 
 
@@ -84,6 +91,7 @@ def cell_of(row: Mapping[Any, Any]) -> Cell:
         loading_mode=str(row["loading_mode"]),
         dtype=str(row["dtype"]),
         device=str(row["device"]),
+        probe=row["probe"] or None,
     )
 
 

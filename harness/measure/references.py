@@ -10,6 +10,7 @@ import torch
 
 from harness.case import EXACT, Cell
 from harness.measure.capture import capture
+from harness.measure.compare import relative_distance
 from harness.measure.entries import entries
 from harness.measure.exact import true_float64
 from harness.measure.fingerprint import Fingerprint
@@ -68,6 +69,15 @@ class Reference:
         if keep:
             self._kept[prompt.prompt_id] = taken
         return taken
+
+    def error_at(self, prompt: Prompt, site: str, tensor: Tensor) -> float:
+        """Give the relative error of the reference's own tensor at a site, against the oracle."""
+        key = (prompt.prompt_id, site, EQUAL.kind)
+        if key not in self.errors:
+            true = self.oracle.activations(prompt)[site]
+            right, true, counts = entries(tensor, true, prompt, site, dtype=self.dtype)
+            self.errors[key] = relative_distance(right, true, relation=EQUAL, counts=counts)
+        return self.errors[key]
 
     def fingerprints(self, prompts: Sequence[Prompt]) -> list[Row]:
         """Give the fingerprint of every site over the prompts, once for all modes that share it.

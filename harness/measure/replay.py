@@ -53,6 +53,7 @@ def replay_cell(run: Path, cell_id: str) -> Replay:
         loading_mode=row["loading_mode"],
         dtype=str(row["dtype"]),
         device=row["device"],
+        probe=row["probe"] if isinstance(row["probe"], str) else None,
     )
     prompts = read_prompts(run, cell=cell_id)
     asked = tuple(map(prompt_of, prompts.to_dict("records")))
@@ -87,13 +88,16 @@ def _left_out(missing: str) -> tuple[Limitation, ...]:
 
 def _compared(result: CellResult, deltas: pd.DataFrame | None) -> Replay:
     """Say whether the same rows fail as did in the stored run, and how far any number moved."""
-    again = {(delta["prompt_id"], delta["site"]): delta for delta in result.deltas}
+    again = {
+        (delta["check"] or "", delta["prompt_id"], delta["site"]): delta for delta in result.deltas
+    }
     failing = {key for key, delta in again.items() if delta["verdict"] == "fail"}
-    stored_rows: set[tuple[str, str]] = set()
-    stored_failing: set[tuple[str, str]] = set()
+    stored_rows: set[tuple[str, str, str]] = set()
+    stored_failing: set[tuple[str, str, str]] = set()
     drift = 0.0
     if deltas is not None:
-        stored = deltas.set_index(["prompt_id", "site"])
+        plain = deltas.assign(check=deltas.check.astype(object).fillna(""))
+        stored = plain.set_index(["check", "prompt_id", "site"])
         stored_rows = set(stored.index)
         stored_failing = set(stored.index[stored.verdict == "fail"])
         moved = (

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from harness.errors import HarnessError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from harness.case import Cell, Limitation
 
@@ -52,6 +52,38 @@ def differs_as_known(cell: Cell, site: str) -> Limitation | None:
 def differs_by_itself(cell: Cell, site: str) -> bool:
     """Say whether a limitation says that this site, for itself, differs."""
     return any(item.outcome == "local" and item.names(site) for item in cell.limitations)
+
+
+def judged_checks(cell: Cell, failing: Mapping[str, str]) -> tuple[str, str | None]:
+    """Give the verdict on a cell whose probe ran, and why.
+
+    Args:
+        cell: The cell, with the limitations that cover it.
+        failing: The first site at which each failing check failed, by the check.
+    """
+    holding = {check: known_check(cell, check, site) for check, site in failing.items()}
+    new = [check for check, limitation in holding.items() if limitation is None]
+    if new:
+        said = "; ".join(f"{check}: first at {failing[check]}" for check in new)
+        return "fail", f"{cell.probe} is not kept ({said})"
+    spoken = [item for item in cell.limitations if item.probes]
+    idle = [item for item in spoken if item not in holding.values()]
+    if idle:
+        return "stale", f"keeps it, but a limitation says it does not: {idle[0].reason}"
+    reasons = dict.fromkeys(item.reason for item in holding.values() if item)
+    return ("known", "; ".join(reasons)) if failing else ("pass", None)
+
+
+def known_check(cell: Cell, check: str, site: str) -> Limitation | None:
+    """Give the limitation that says that a probe's check fails first at this site."""
+    return next(
+        (
+            item
+            for item in cell.limitations
+            if item.outcome == "differs" and item.speaks_of(check) and item.names(site)
+        ),
+        None,
+    )
 
 
 def judged_error(cell: Cell, error: Exception) -> tuple[str, str]:

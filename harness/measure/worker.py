@@ -93,6 +93,7 @@ def measure(question_file: Path, run: Path, *, failures: dict[str, str]) -> None
         if package in failures:
             message = f"{package} does not import: {failures[package]}"
             raise HarnessError(message)
+    from harness.measure.kept import KeptPort  # noqa: PLC0415 - it needs torch
     from harness.measure.question import Question  # noqa: PLC0415 - it needs torch
     from harness.measure.references import References  # noqa: PLC0415 - the same
     from harness.measure.run import Plan, measure_cell  # noqa: PLC0415 - the same
@@ -110,13 +111,19 @@ def measure(question_file: Path, run: Path, *, failures: dict[str, str]) -> None
             raise HarnessError(message)
         return load_port(cell, checkpoint)
 
+    port = KeptPort(load)
     done = finished_cells(run)
     for cell in question.cells:
         if cell.id in done:
             continue
-        plan = Plan(prompts=question.prompts[cell.case.id], shrink_seconds=0.0, lenient=True)
+        plan = Plan(
+            prompts=question.prompts[cell.case.id],
+            shrink_seconds=0.0,
+            lenient=True,
+            exchange=question.exchange,
+        )
         result: Any = measure_cell(
-            cell, run_id=run.name, references=references, plan=plan, load=load
+            cell, run_id=run.name, references=references, plan=plan, load=port
         )
         write_result(run, result)
 

@@ -53,12 +53,17 @@ class Family:
     """One architecture.
 
     `config` is the default variant's `config.json` as the hub spells it, with every field that
-    changes numbers written out; `variants` are changes to it. `taps` are the sites outside the
-    blocks. `norms` gives, for each norm site that weight processing folds, the module whose gain
-    and bias it folds; `variant_norms` the same for variants that differ. `scores_shifted`: the
-    reference takes each row's maximum off the scores. `alibi_from_start`: its ALiBi grows from the
-    first position on, which leaves a constant per query against one counted back from the query;
-    the softmax takes it out. Source of module paths: `transformers.models.<family>`.
+    changes numbers written out; `variants` are changes to it, of which `off_default` takes what no
+    other has away from the class's defaults, all at once (docs/decisions/0014). `taps` are the
+    sites outside the blocks. `norms` gives, for each norm site that weight processing folds, the
+    module whose gain and bias it folds; `variant_norms` the same for variants that differ.
+    `scores_shifted`: the reference takes each row's maximum off the scores. `alibi_from_start`: its
+    ALiBi grows from the first position on, which leaves a constant per query against one counted
+    back from the query; the softmax takes it out. `sinks`: a part of each row of the pattern goes
+    to a sink beside the keys. `chooses_keys`: attention leaves keys out by what they hold.
+    `residual_gains`: the parameters that multiply the stream beside a branch. `unexercised`: config
+    fields that change numbers and that no variant sets away from their default, each with the
+    reason. Source of module paths: `transformers.models.<family>`.
     """
 
     name: str
@@ -76,6 +81,10 @@ class Family:
     takes_position_ids: bool = True
     scores_shifted: bool = False
     alibi_from_start: bool = False
+    sinks: bool = False
+    chooses_keys: bool = False
+    residual_gains: Mapping[str, str] = field(default_factory=dict)
+    unexercised: Mapping[str, str] = field(default_factory=dict)
 
     def variant_config(self, variant: str) -> dict[str, Any]:
         """Give the whole config of a variant; None in a variant removes the field.

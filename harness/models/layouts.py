@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harness.models.family import Tap, View
@@ -89,14 +90,24 @@ def by_group(index: int) -> View:
     return view
 
 
-def scaled(attribute: str) -> View:
+@dataclass(frozen=True, slots=True)
+class Scaled:
+    """A view of what enters the residual stream: the output times a number in the config."""
+
+    attribute: str
+
+    def __call__(self, tensor: Tensor, config: PretrainedConfig) -> Tensor:
+        """Give the tensor times the number."""
+        return tensor * float(getattr(config, self.attribute))
+
+    def undone(self, tensor: Tensor, config: PretrainedConfig) -> Tensor:
+        """Give the module's own tensor, of which the given one would be the view."""
+        return tensor / float(getattr(config, self.attribute))
+
+
+def scaled(attribute: str) -> Scaled:
     """View what enters the residual stream: the output times a number in the config (Granite)."""
-
-    def view(tensor: Tensor, config: PretrainedConfig) -> Tensor:
-        factor = float(getattr(config, attribute))
-        return tensor * factor
-
-    return view
+    return Scaled(attribute)
 
 
 def layers_where(

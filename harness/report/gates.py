@@ -81,6 +81,7 @@ def _cell_json(cell: GateCell) -> dict[str, Any]:
         "loading_mode": cell.loading_mode,
         "dtype": cell.dtype,
         "device": cell.device,
+        "probe": cell.probe,
         "verdict": cell.verdict,
         "worse": cell.worse,
         "reason": cell.reason,
@@ -167,7 +168,7 @@ def junit(gate: Gate) -> str:
             suite,
             "testcase",
             classname=f"{cell.family}.{cell.variant}",
-            name=f"{cell.loading_mode}.{cell.dtype}.{cell.device}",
+            name=".".join(filter(None, (cell.loading_mode, cell.dtype, cell.device, cell.probe))),
         )
         told = " · ".join(filter(None, (*_words(cell)[1:], cell.reason)))
         if cell.worse:

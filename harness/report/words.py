@@ -12,6 +12,9 @@ from rich.table import Table
 
 from harness.case import LOADING_MODES
 from harness.record import RED, VERDICTS, read_cells, read_deltas, read_prompts
+from harness.report.marks import MARKS, name_of, named_families, tokens_of
+from harness.report.probes import KEY as PROBE_KEY
+from harness.report.probes import probe_message, probe_table
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,8 +22,12 @@ if TYPE_CHECKING:
 
 Row = Mapping[str, Any]
 
-_SHOWN_TOKENS: Final = 40
 _WIDTH: Final = 150
+_KEY: Final = (
+    "numbers: worst error ratio in float32 and bfloat16 of the green cells; "
+    "≤ the worst rel_l2 in true float64. ✗ cells fail; known: a limitation says so; "
+    "–: the port refuses"
+)
 _SHORT: Final = {
     "bridge": "bridge",
     "bridge_compat": "compat",
@@ -32,15 +39,16 @@ _SHORT: Final = {
     "bridge_refactor_factored_attn_matrices": "refactor\nattn",
     "hf_sdpa": "hf\nsdpa",
 }
-_MARKS: Final = {"fail": "✗", "stale": "stale", "error": "error", "known": "known"}
 
 
 def failure_message(cell: Row, deltas: Sequence[Row], prompts: Sequence[Row]) -> str:
     """Say in four parts what is wrong with a cell that is not green: found, allowed, next."""
-    name = _name(cell)
+    name = name_of(cell)
     again = f"  next:    harness replay {cell['run_id']} {cell['cell_id']}"
     if cell["first_prompt_id"] is None:  # also where it raised before the failure was described
         return f"{cell['verdict']} [{name}]\n  found:   {cell['reason']}\n{again}"
+    if cell["probe"] is not None:
+        return probe_message(cell, deltas, prompts)
     failing = [row for row in deltas if row["verdict"] == "fail"]
     first = next(
         row
@@ -59,19 +67,11 @@ def failure_message(cell: Row, deltas: Sequence[Row], prompts: Sequence[Row]) ->
                 f"  first:   the first of {len(sites)} failing sites in forward order, "
                 f"of {cell['sites_compared']} compared; all earlier ones agree"
             ),
-            f"  prompt:  {_tokens(prompt)}",
+            f"  prompt:  {tokens_of(prompt)}",
             f"  reason:  {cell['reason']}",
             again,
         )
     )
-
-
-def _name(cell: Row) -> str:
-    """Print the cell's id with its axes apart; the case's own name may hold dots."""
-    axes = [cell["loading_mode"], cell["dtype"]]
-    axes += [cell["device"]] if cell["device"] != "cpu" else []
-    case = str(cell["cell_id"]).removesuffix("." + ".".join(axes))
-    return " · ".join((case, *axes))
 
 
 def _found(row: Row) -> str:
@@ -85,23 +85,15 @@ def _found(row: Row) -> str:
     )
 
 
-def _tokens(prompt: Row) -> str:
-    rows = [list(map(int, row)) for row in prompt["tokens"]]
-    text = str(rows if len(rows) > 1 else rows[0])
-    shown = text if len(rows) * len(rows[0]) <= _SHOWN_TOKENS else f"{text[:150]} …"
-    return f"{shown} ({len(rows)} × {len(rows[0])} tokens, {prompt['origin']})"
-
-
 def print_run(run: Path, *, write: Callable[[str], Any], messages: bool = False) -> None:
-    """Print a run: family × mode, the failures if asked for, and what was not measured."""
+    """Print a run: its tables, the failures if asked for, and what was not measured."""
     cells = read_cells(run)
-    for line in _rendered(_matrix(cells)).splitlines():
-        write(line.rstrip())
-    write(
-        "numbers: worst error ratio in float32 and bfloat16 of the green cells; "
-        "≤ the worst rel_l2 in true float64. ✗ cells fail; known: a limitation says so; "
-        "–: the port refuses"
-    )
+    compared, probed = cells[cells.probe.isna()], cells[cells.probe.notna()]
+    for part, table_of, key in ((compared, _matrix, _KEY), (probed, probe_table, PROBE_KEY)):
+        if not part.empty:
+            for line in _rendered(table_of(part)).splitlines():
+                write(line.rstrip())
+            write(key)
     if messages:
         deltas, prompts = read_deltas(run), read_prompts(run)
         for _, cell in cells[cells.verdict.isin(RED)].iterrows():
@@ -151,11 +143,7 @@ def _matrix(cells: pd.DataFrame) -> Table:
     table.add_column("family")
     for mode in modes:
         table.add_column(_SHORT.get(mode, mode), justify="right")
-    names = cells.family.astype(str).where(
-        cells.checkpoint == "synthetic",
-        cells.family.astype(str) + "@" + cells.checkpoint.astype(str).str.partition(":")[2],
-    )
-    for name, of_family in cells.groupby(names):
+    for name, of_family in cells.groupby(named_families(cells)):
         by_mode = {mode: of_family[of_family.loading_mode == mode] for mode in modes}
         table.add_row(str(name), *(_entry(group) for group in by_mode.values()))
     return table
@@ -171,7 +159,7 @@ def _entry(cells: pd.DataFrame) -> str:
         parts.append(f"{low.max():.2g}")
     elif len(exact):
         parts.append(f"≤{exact.max():.0e}")
-    for verdict, mark in _MARKS.items():
+    for verdict, mark in MARKS.items():
         if number := int((cells.verdict == verdict).sum()):
             parts.append(f"{mark}{number}")
     unavailable = int((cells.verdict == "unavailable").sum())

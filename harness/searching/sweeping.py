@@ -21,6 +21,7 @@ from harness.gating import PORT, modes_for, question_for
 from harness.record import COLUMNS as RECORDED
 from harness.record import read_cells
 from harness.searching.probing import first_lines, subject_for
+from harness.selection import NONE
 from harness.versions.measuring import import_failures, measure_in
 from harness.versions.resolving import parse_spec
 
@@ -183,6 +184,7 @@ def _selection_for(subject: Subject, selection: Selection) -> Selection:
         mode=selection.mode or tuple(m for m in MODES if m in has) or ("hf_sdpa",),
         dtype=selection.dtype or DTYPES,
         variant=selection.variant or ("default",),
+        probe=selection.probe or (NONE,),
     )
 
 

@@ -53,7 +53,9 @@ def test_a_baseline_gives_the_verdicts_that_its_run_gives(side, by, whole, clean
     for stored, live in zip(from_baseline, from_run, strict=True):
         for name in ("verdict", "worse", "attribution", "nature", "first_site", "prompt"):
             assert getattr(stored, name) == getattr(live, name)
-        assert (stored.drift or 0) == pytest.approx(live.drift or 0, rel=1e-5)
+        # A baseline drops the sketch of a port that agrees: what it leaves out is the rounding of
+        # float32, 1e-7 of the values, whose share of this drift differs from CPU to CPU.
+        assert (stored.drift or 0) == pytest.approx(live.drift or 0, rel=1e-5, abs=1e-6)
 
 
 def test_what_was_wrong_when_it_was_accepted_is_unchanged(recorded, measured, tmp_path):

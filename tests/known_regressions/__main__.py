@@ -31,8 +31,6 @@ def main(arguments: list[str]) -> int:
     given = parser.parse_args(arguments)
     chosen = [row for row in rows if not given.row or row.id in given.row]
     whole = len(chosen) == len(rows)
-    if all(row.waits_for for row in chosen):
-        parser.error("every row that was named waits for a probe: nothing can be asked")
     if given.page and not whole:
         parser.error("--page takes the whole table; leave out --row")
     console = Console(width=WIDTH, highlight=False, markup=False, record=True)

@@ -14,6 +14,7 @@ from harness.judge.sides import Side, case_key, read_side
 from harness.measure.question import cell_of
 from harness.models.sites import LOGITS
 from harness.record import RED, read_deltas, write_json
+from harness.selection import NONE
 from harness.versions.measuring import Subject, measure_in
 from tests.known_regressions.judging import Outcome
 from tests.known_regressions.rows import RELATION, Obtained, Row
@@ -26,8 +27,6 @@ SECONDS = "seconds.json"
 
 def ask(row: Row, out: Path, watcher: Watcher) -> Outcome:
     """Measure a row below `out` and judge it; what could not be asked is a miss that says why."""
-    if row.waits_for:
-        return Outcome(row=row)
     started = time.monotonic()
     folder = out / row.id
     shutil.rmtree(folder, ignore_errors=True)
@@ -42,8 +41,6 @@ def ask(row: Row, out: Path, watcher: Watcher) -> Outcome:
 
 def judge(row: Row, out: Path) -> Outcome:
     """Judge what was measured of a row below `out`, be it today or a year ago."""
-    if row.waits_for:
-        return Outcome(row=row)
     folder = out / row.id
     try:
         cells = (_of_run if row.question == RELATION else _of_gate)(folder)
@@ -95,6 +92,7 @@ def _of_cell(cell: GateCell, sides: tuple[Side, Side]) -> Obtained:
         dtype=cell.dtype,
         verdict=cell.verdict,
         worse=cell.worse,
+        probe=cell.probe or NONE,
         attribution=cell.attribution,
         nature=cell.nature,
         site=cell.first_site or "",

@@ -8,11 +8,11 @@ from typing import Any, Final
 
 import tomllib
 
-from harness.selection import Selection
+from harness.selection import NONE, Selection
 
 TABLE: Final = Path(__file__).with_name("rows.toml")
 RELATION: Final = "relation"
-AXES: Final = ("family", "variant", "mode", "dtype")
+AXES: Final = ("family", "variant", "mode", "dtype", "probe")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +31,7 @@ class Obtained:
     dtype: str
     verdict: str
     worse: bool
+    probe: str = NONE
     attribution: str = ""
     nature: str = ""
     site: str = ""
@@ -54,6 +55,7 @@ class Expected:
     variant: tuple[str, ...] = ()
     mode: tuple[str, ...] = ()
     dtype: tuple[str, ...] = ()
+    probe: tuple[str, ...] = ()
 
     def selects(self, cell: Obtained) -> bool:
         """Say whether this is what is expected of the cell."""
@@ -80,7 +82,7 @@ class Expected:
 class Row:
     """One known regression, or with `fault` false one that only looks so.
 
-    A row with `waits_for` is not asked yet: it needs a probe that the harness does not have.
+    Without `probe`, port and reference are compared.
     """
 
     id: str
@@ -96,7 +98,7 @@ class Row:
     expected: tuple[Expected, ...]
     size: str
     reference: str
-    waits_for: str = ""
+    probe: tuple[str, ...] = (NONE,)
     note: str = ""
 
     @property

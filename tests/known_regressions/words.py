@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from rich import box
 from rich.table import Table
 
+from harness.selection import NONE
 from tests.known_regressions.judging import Outcome
 from tests.known_regressions.rows import Obtained
 
@@ -14,8 +15,6 @@ from tests.known_regressions.rows import Obtained
 def line_of(outcome: Outcome) -> str:
     """Say of a row that is done whether it is as expected, and what is not."""
     row = outcome.row
-    if outcome.waits:
-        return f"{row.id}: waits for {row.waits_for}"
     head = f"{row.id}: {_mark(outcome)}, {outcome.seconds:.0f} s"
     return "\n    ".join((head, *outcome.misses))
 
@@ -34,15 +33,13 @@ def table_of(outcomes: Iterable[Outcome]) -> Table:
             _obtained(outcome),
             row.size,
             _sizes(outcome.cells),
-            "" if outcome.waits else f"{outcome.seconds:.0f}",
+            f"{outcome.seconds:.0f}",
             _mark(outcome),
         )
     return table
 
 
 def _mark(outcome: Outcome) -> str:
-    if outcome.waits:
-        return "waits"
     if outcome.false_alarm:
         return "FALSE ALARM"
     return "as expected" if outcome.as_expected else "MISS"
@@ -50,8 +47,6 @@ def _mark(outcome: Outcome) -> str:
 
 def _obtained(outcome: Outcome) -> str:
     """Give each different answer once, with the modes and dtypes of the cells that gave it."""
-    if outcome.waits:
-        return f"waits for {outcome.row.waits_for}"
     if outcome.failure:
         return outcome.failure
     groups: dict[str, list[Obtained]] = {}
@@ -71,8 +66,9 @@ def _answer(cell: Obtained) -> str:
 
 def _cells(cells: Sequence[Obtained]) -> str:
     cases = [f"{cell.family}-{cell.variant}" for cell in cells]
-    axes = (cases, [cell.mode for cell in cells], [cell.dtype for cell in cells])
-    return " ".join("/".join(dict.fromkeys(values)) for values in axes)
+    probes = [cell.probe for cell in cells if cell.probe != NONE]
+    axes = (cases, [cell.mode for cell in cells], [cell.dtype for cell in cells], probes)
+    return " ".join("/".join(dict.fromkeys(values)) for values in axes if values)
 
 
 def _sizes(cells: Sequence[Obtained]) -> str:

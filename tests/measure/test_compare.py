@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.measure.compare import compare, kl_nats, relative_distance, top1_agreement
+from harness.measure.compare import compare, identical, kl_nats, relative_distance, top1_agreement
 from harness.measure.relations import EQUAL, Relation
 
 INF, NAN = math.inf, math.nan
@@ -276,3 +276,29 @@ def test_top1_is_the_share_of_tokens_with_the_same_largest_logit():
     expected = torch.eye(4)
     assert top1_agreement(expected.roll(1, 0), expected) == 0.0
     assert top1_agreement(expected[[0, 1, 2, 2]], expected) == 0.75
+
+
+@pytest.mark.parametrize("part", [slice(None), slice(1, None)])
+def test_two_equal_tensors_compare_as_any_two_do(part):
+    values = torch.randn(3, 4, 5)
+    counts = torch.zeros(3, 4, 5, dtype=torch.bool)
+    counts[part] = True
+    found = identical(values, values.clone(), counts)
+    assert found is not None
+    wanted = compare(values, values, relation=EQUAL, counts=counts)
+    for name in ("mean_actual", "std_expected", "cosine"):
+        assert getattr(found, name) == pytest.approx(getattr(wanted, name))
+    fields = ("max_abs", "rms", "rel_l2", "raw_max_abs", "nonfinite", "unpaired", "compared")
+    assert [getattr(found, name) for name in fields] == [getattr(wanted, name) for name in fields]
+
+
+def test_what_differs_by_a_bit_or_is_not_finite_is_not_identical():
+    values = torch.ones(2, 3)
+    other = values.clone()
+    other[0, 0] += 1e-7
+    every = torch.ones(2, 3, dtype=torch.bool)
+    assert identical(values, other, every) is None
+    values[1, 1] = torch.nan
+    assert identical(values, values, every) is None
+    values[1, 1] = torch.inf
+    assert identical(values, values, every) is None

@@ -33,7 +33,7 @@ def test_a_question_is_read_as_it_was_written(question, tmp_path):
 def test_a_written_question_is_plain_json(question, tmp_path):
     question.write(tmp_path / "question.json")
     content = json.loads((tmp_path / "question.json").read_text())
-    assert content.keys() == {"cells", "checkpoints", "prompts"}
+    assert content.keys() == {"cells", "checkpoints", "prompts", "exchange"}
     assert content["cells"][0]["family"] == "gpt2"
 
 
@@ -96,10 +96,12 @@ def test_a_stored_row_gives_its_cell_without_limitations():
         "loading_mode": "bridge",
         "dtype": "exact",
         "device": "cpu",
+        "probe": None,
         "verdict": "known",
     }
     assert cell_of(row) == cell("gpt2", "bridge")
     assert cell_of(row) != cell("gpt2", "bridge", limitations=(LIMITED,))
+    assert cell_of({**row, "probe": "causality"}).probe == "causality"
 
 
 def test_a_stored_row_gives_its_prompt():

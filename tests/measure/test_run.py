@@ -5,8 +5,9 @@ import torch
 
 from harness.case import Case, Cell, Limitation, Prompt
 from harness.errors import Refused, Unavailable
+from harness.measure.outcome import largest
 from harness.measure.references import References
-from harness.measure.run import Plan, _largest, measure_cell
+from harness.measure.run import Plan, measure_cell
 from harness.models.ports import load_port
 from harness.record import table_of
 
@@ -138,8 +139,8 @@ def test_a_value_that_is_not_finite_fails_at_its_site(where, value, dtype, measu
 @pytest.mark.parametrize("values", [(math.nan, 1.0), (1.0, math.nan), (math.inf, math.nan)])
 def test_the_largest_is_no_number_wherever_one_is_none(values):
     # An error ratio is none where the reference and the port are both infinitely wrong.
-    assert math.isnan(_largest(values))
-    assert (_largest((1.0, 3.0, 2.0)), _largest(())) == (3.0, None)
+    assert math.isnan(largest(values))
+    assert (largest((1.0, 3.0, 2.0)), largest(())) == (3.0, None)
 
 
 def test_a_tensor_of_another_shape_is_an_error_that_names_its_site(measured):

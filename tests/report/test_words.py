@@ -314,6 +314,38 @@ def test_logits_are_told_before_and_after_the_relation(tmp_path, printed):
     assert line[9] == "1.00e-06"
 
 
+def probed(verdict="pass", probe="causality", **axes):
+    row = cell(verdict, probe=probe, **axes)
+    return {**row, "cell_id": f"{row['cell_id']}.{probe}", "failing_checks": axes.get("checks")}
+
+
+def test_probes_have_a_table_of_their_own_by_family_and_probe(printed):
+    known = probed("known", "padding", dtype="float32")
+    lines = printed(
+        cell(), probed(), probed("fail", "padding"), known, probed("unavailable", "batch")
+    )
+    tables = [line.strip().removesuffix(" mode") for line in lines if " × " in line]
+    assert tables == ["family × loading", "family × probe"]
+    of_probes = lines[lines.index(next(line for line in lines if "family × probe" in line)) :]
+    assert entry_of(of_probes) == ["1", "–", "✗1 k1"]
+    assert line_with(lines, "5 cells:")
+    assert line_with(lines, "FAIL gpt2-default.bridge.exact.padding at blocks.1.mlp_out")
+
+
+def test_a_probe_that_is_not_kept_says_which_check_and_what_is_owed():
+    row = {**probed("fail"), "failing_checks": "no mask; with attentions"}
+    first = delta(check="no mask", rel_l2=0.25, max_abs=0.5, worst_index="0,1", bound=1e-11)
+    other = delta(check="with attentions", site="logits")
+    words = message(row, {**first, "dtype": "exact"}, other)
+    assert words.splitlines()[0] == (
+        "blocks.1.mlp_out: causality is not kept [gpt2-default · bridge · exact · causality]"
+    )
+    for part in ("check:   no mask;", "no mask; with attentions", "rel_l2 0.25", "allowed: 1e-11"):
+        assert part in words
+    assert "measure/probes/causality.py says what and why" in words
+    assert "first of 1 failing" in words
+
+
 def test_what_is_judged_is_told_as_quantiles_beside_its_bound(tmp_path, printed):
     exact = [delta(rel_l2=value, bound=1e-11, chance_factor=1.0) for value in (1e-16, 3e-16)]
     low = [delta(dtype="float32", error_ratio=2.0, chance_factor=2.0, bound=6.0)]

@@ -16,6 +16,8 @@ CELLS = (
     "hf_eager",
     "--dtype",
     "exact,float32",
+    "--probe",
+    "none",
 )
 FIRST = "blocks.0.attn.attn_scores"
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from harness.case import Cell, Prompt
     from harness.models.checkpoints import Checkpoint
+    from harness.models.ports.asking import Asking
 
 __all__ = ["Runner", "load_port", "load_reference"]
 
@@ -24,8 +25,26 @@ class Runner(Protocol):
     def sites(self) -> tuple[str, ...]:
         """Name the sites it can give, in the order of the forward pass, `logits` last."""
 
-    def run(self, prompt: Prompt, sites: Sequence[str]) -> dict[str, Tensor]:
+    def run(self, prompt: Prompt, sites: Sequence[str], asking: Asking = ...) -> dict[str, Tensor]:
         """Run once and give exactly the sites asked for, in TransformerLens' layouts."""
+
+    def decode(
+        self, prompt: Prompt, chunks: Sequence[int], sites: Sequence[str], asking: Asking = ...
+    ) -> list[dict[str, Tensor]]:
+        """Run the prompt in chunks of these lengths with the model's own key-value cache."""
+
+    def run_with_cache(self, prompt: Prompt, sites: Sequence[str]) -> dict[str, Tensor]:
+        """Run once with TransformerLens' own cache of activations; of its ports alone."""
+
+    def to_tokens(self, texts: Sequence[str], *, bos: bool | None = None) -> list[list[int]]:
+        """Give the token ids of texts as the port makes them; of TransformerLens' ports alone.
+
+        `bos` says whether BOS stands before them; None leaves it to the port.
+        """
+
+    @property
+    def begins_with_bos(self) -> bool:
+        """Say whether the port puts BOS before a text without a word; of TransformerLens' alone."""
 
     def passed_through(self) -> frozenset[str]:
         """Name the sites whose tensor the reference's own code computed, after a run."""

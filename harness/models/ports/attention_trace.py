@@ -16,9 +16,11 @@ from torch.overrides import TorchFunctionMode
 from harness.models.layouts import n_heads, n_kv_heads
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from torch import Tensor, nn
+
+    from harness.models.ports.asking import Edit
 
 _SOFTMAX: Final = frozenset({torch.nn.functional.softmax, torch.softmax, torch.Tensor.softmax})
 _PRODUCTS: Final = frozenset(
@@ -42,9 +44,10 @@ class AttentionTrace(TorchFunctionMode):
     out of both matrices. `rot_k` has key-value heads: the repetition for grouped queries is undone.
     """
 
-    def __init__(self, *, config: Any) -> None:
-        """Start with nothing taken and nothing watched."""
+    def __init__(self, *, config: Any, edits: Mapping[str, Edit] | None = None) -> None:
+        """Start with nothing taken and nothing watched; `edits` are written to patterns."""
         super().__init__()
+        self._edits = edits or {}
         self.taken: dict[str, Tensor] = {}
         self._config = config
         self._prefix: str | None = None
@@ -89,6 +92,8 @@ class AttentionTrace(TorchFunctionMode):
             elif func in _ADDING_PRODUCTS:
                 self._product = _added_product(*args, **(kwargs or {}))
             elif func in _SOFTMAX and pattern not in self.taken:
+                if edit := self._edits.get(pattern):
+                    result = edit(result)
                 self._keep(scores=args[0], pattern=result)
         return result
 

@@ -6,18 +6,17 @@ import contextlib
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
-import transformers
 
+from harness.errors import Refused
 from harness.models.families import FAMILIES
-from harness.models.ports.huggingface import (
-    TransformersRunner,
-    model_inputs,
-    routed_by,
-    routers_give_logits,
-)
+from harness.models.ports.asking import PLAIN, chunk_inputs, keeper, model_inputs
+from harness.models.ports.bridge_hooks import hook_name
+from harness.models.ports.huggingface import TransformersRunner
 from harness.models.ports.lens import quiet, refusals, require_release
 from harness.models.ports.loading import TORCH_DTYPES, load_model
+from harness.models.ports.routers import routed_by, routers_give_logits
 from harness.models.sites import LOGITS, ROUTER, within_block
+from harness.models.texts import tokenizer_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -26,58 +25,10 @@ if TYPE_CHECKING:
 
     from harness.case import Cell, Prompt
     from harness.models.checkpoints import Checkpoint
+    from harness.models.ports.asking import Asking
 
 RELEASES: Final = ">=3"
 """The releases of TransformerLens that have a bridge."""
-
-# The legacy hook names, which the bridge keeps as aliases: what users ask for.
-_HOOKS: Final = {
-    "embed": "embed.hook_out",
-    "pos_embed": "pos_embed.hook_out",
-    "embed_ln.out": "embed_ln.hook_out",
-    "ln_final.out": "ln_final.hook_out",
-    "encoder_ln_final.out": "encoder_ln_final.hook_out",
-    "resid_pre": "hook_resid_pre",
-    "resid_mid": "hook_resid_mid",
-    "resid_post": "hook_resid_post",
-    "attn_out": "hook_attn_out",
-    "mlp_out": "hook_mlp_out",
-    "ln1.out": "ln1.hook_out",
-    "ln2.out": "ln2.hook_out",
-    "ln3.out": "ln3.hook_out",
-    "attn.q": "attn.hook_q",
-    "attn.k": "attn.hook_k",
-    "attn.v": "attn.hook_v",
-    "attn.z": "attn.hook_z",
-    "attn.rot_q": "attn.hook_rot_q",
-    "attn.rot_k": "attn.hook_rot_k",
-    "attn.attn_scores": "attn.hook_attn_scores",
-    "attn.pattern": "attn.hook_pattern",
-    "mlp.router": "mlp.gate.hook_out",
-    "mlp.pre": "mlp.hook_pre",
-    "mlp.pre_linear": "mlp.hook_pre_linear",
-    "mlp.post": "mlp.hook_post",
-    "cross_attn.q": "cross_attn.hook_q",
-    "cross_attn.k": "cross_attn.hook_k",
-    "cross_attn.v": "cross_attn.hook_v",
-    "cross_attn.z": "cross_attn.hook_z",
-    "cross_attn.attn_scores": "cross_attn.hook_attn_scores",
-    "cross_attn.pattern": "cross_attn.hook_pattern",
-    "cross_attn_out": "hook_cross_attn_out",
-    # The bridge calls it otherwise than HookedEncoderDecoder, which says hook_resid_mid_cross.
-    "resid_mid_cross": "hook_resid_mid2",
-}
-
-# What it calls the same in the decoder of an encoder-decoder.
-_DECODER_HOOKS: Final = {
-    "ln_final.out": "decoder_ln_final.hook_out",
-    "attn.q": "self_attn.hook_q",
-    "attn.k": "self_attn.hook_k",
-    "attn.v": "self_attn.hook_v",
-    "attn.z": "self_attn.hook_z",
-    "attn.attn_scores": "self_attn.hook_attn_scores",
-    "attn.pattern": "self_attn.hook_pattern",
-}
 
 # The words with which the bridge refuses a model or a mode (transformer_lens 3.0 to 4.3).
 _REFUSALS: Final = (
@@ -109,7 +60,7 @@ def load(cell: Cell, checkpoint: Checkpoint) -> BridgeRunner:
     )
     # The bridge replaces submodules in place, so that owners are looked up before it boots.
     owners = {site: template.owner(site) for site in template.sites}
-    tokenizer = transformers.AutoTokenizer.from_pretrained(checkpoint.path, local_files_only=True)
+    tokenizer = tokenizer_of(checkpoint)
     with quiet(), refusals(_REFUSALS):
         bridge = TransformerBridge.boot_transformers(
             str(checkpoint.path),
@@ -140,7 +91,7 @@ class BridgeRunner:
         self._hooks = {
             site: hook
             for site in owners
-            if (hook := _hook_name(bridge, site)) is not None
+            if (hook := hook_name(bridge, site)) is not None
             and (within_block(site) != ROUTER or routers_give_logits())
         }
         # Where the bridge has no hook for a router's logits (gpt_oss), its module is read: without
@@ -159,27 +110,76 @@ class BridgeRunner:
         given = {*self._hooks, *self._routers, LOGITS}
         return tuple(site for site in self._owners if site in given)
 
-    def run(self, prompt: Prompt, sites: Sequence[str]) -> dict[str, Tensor]:
+    def run(
+        self, prompt: Prompt, sites: Sequence[str], asking: Asking = PLAIN
+    ) -> dict[str, Tensor]:
         """Run once with the bridge's own hooks and give the tensors at the sites."""
         taken: dict[str, Tensor] = {}
-
-        def keeper(site: str) -> Any:
-            def keep(tensor: Tensor, hook: object) -> None:  # noqa: ARG001 - the bridge's signature
-                taken[site] = tensor.detach().clone()
-
-            return keep
-
-        inputs = model_inputs(self.family, self.bridge.original_model.config, prompt, self._device)
-        # The bridge works positions out from the mask itself, which is under test here.
-        inputs.pop("position_ids", None)
-        hooks = [(self._hooks[site], keeper(site)) for site in sites if site in self._hooks]
-        with torch.no_grad(), self._watched(), self._routed(sites, taken), quiet():
+        hooks = self._hooks_for(sites, taken, asking)
+        inputs = self._inputs(prompt, asking)
+        with self._measured(sites, taken, asking):
             logits = self.bridge.run_with_hooks(
-                inputs.pop("input_ids"), return_type="logits", fwd_hooks=hooks, **inputs
+                inputs.pop("input_ids"),
+                return_type="logits",
+                fwd_hooks=hooks,
+                **inputs,
+                **asking.output_arguments(),
             )
-        if LOGITS in sites:
-            taken[LOGITS] = logits.detach()
-        return taken
+        taken[LOGITS] = logits
+        return {site: taken[site] for site in sites if site in taken}
+
+    def decode(
+        self, prompt: Prompt, chunks: Sequence[int], sites: Sequence[str], asking: Asking = PLAIN
+    ) -> list[dict[str, Tensor]]:
+        """Run a prompt in chunks of these lengths with the bridge's cache; give each's sites.
+
+        Raises:
+            Refused: this release of the bridge gives no cache back, or the model keeps none.
+        """
+        found: list[dict[str, Tensor]] = []
+        more: dict[str, Any] = {"use_cache": True}
+        config = self.bridge.original_model.config
+        for inputs in chunk_inputs(
+            self._inputs(prompt, asking), chunks, decoder=bool(config.is_encoder_decoder)
+        ):
+            taken: dict[str, Tensor] = {}
+            hooks = self._hooks_for(sites, taken, asking)
+            with self._measured(sites, taken, asking), refusals(_REFUSALS):
+                logits, cache = self.bridge.run_with_hooks(
+                    inputs.pop("input_ids"),
+                    return_type="logits_and_cache",
+                    fwd_hooks=hooks,
+                    **inputs,
+                    **more,
+                )
+            if cache is None:
+                message = f"{type(self.bridge.original_model).__name__} keeps no cache"
+                raise Refused(message)
+            more["past_key_values"] = cache
+            taken[LOGITS] = logits
+            found.append({site: taken[site] for site in sites if site in taken})
+        return found
+
+    def run_with_cache(self, prompt: Prompt, sites: Sequence[str]) -> dict[str, Tensor]:
+        """Run once with the bridge's own cache of activations and give the tensors at the sites."""
+        inputs = self._inputs(prompt, PLAIN)
+        names = {self._hooks[site]: site for site in sites if site in self._hooks}
+        with torch.no_grad(), quiet():
+            logits, cache = self.bridge.run_with_cache(inputs.pop("input_ids"), **inputs)
+        # Legacy names are aliases in the cache too.
+        found = {site: cache[name].detach() for name, site in names.items() if name in cache}
+        return {**found, LOGITS: logits}
+
+    def to_tokens(self, texts: Sequence[str], *, bos: bool | None = None) -> list[list[int]]:
+        """Give the token ids of texts by the bridge's own `to_tokens`, padded to one length."""
+        with quiet():
+            tokens: Tensor = self.bridge.to_tokens(list(texts), prepend_bos=bos)
+        return [[int(token) for token in row] for row in tokens.tolist()]
+
+    @property
+    def begins_with_bos(self) -> bool:
+        """Say whether the bridge puts BOS before a text without a word."""
+        return bool(self.bridge.cfg.default_prepend_bos)
 
     def passed_through(self) -> frozenset[str]:
         """Name the sites that Hugging Face's modules computed inside the bridge."""
@@ -188,6 +188,31 @@ class BridgeRunner:
             for site, (module, owner) in self._owners.items()
             if module in self._ran and owner in self._ran
         )
+
+    def _inputs(self, prompt: Prompt, asking: Asking) -> dict[str, Tensor]:
+        config = self.bridge.original_model.config
+        inputs = model_inputs(self.family, config, prompt, self._device, asking)
+        if asking.positions is None:
+            # The bridge works positions out from the mask itself, which is under test here.
+            inputs.pop("position_ids", None)
+        return inputs
+
+    def _hooks_for(
+        self, sites: Sequence[str], taken: dict[str, Tensor], asking: Asking
+    ) -> list[tuple[str, Any]]:
+        return [
+            (self._hooks[site], keeper(site, taken, asking.edits.get(site)))
+            for site in dict.fromkeys((*asking.edits, *sites))
+            if site in self._hooks
+        ]
+
+    @contextlib.contextmanager
+    def _measured(
+        self, sites: Sequence[str], taken: dict[str, Tensor], asking: Asking
+    ) -> Iterator[None]:
+        gradients = torch.set_grad_enabled(asking.gradients)
+        with gradients, self._watched(), self._routed(sites, taken), quiet():
+            yield
 
     @property
     def _device(self) -> torch.device:
@@ -231,19 +256,3 @@ class BridgeRunner:
         finally:
             for handle in handles:
                 handle.remove()
-
-
-def _hook_name(bridge: Any, site: str) -> str | None:
-    """Give the bridge's name of the site, or None where it has no such hook."""
-    stack, blocks, rest = site.partition("blocks.")
-    layer, _, inside = rest.partition(".")
-    if blocks:
-        hooks = {**_HOOKS, **_DECODER_HOOKS} if stack == "decoder_" else _HOOKS
-        names = [f"{stack}blocks.{layer}.{hooks[inside]}"] if inside in hooks else []
-    else:
-        names = [hooks[site] for hooks in (_HOOKS, _DECODER_HOOKS) if site in hooks]
-    return next((name for name in names if _has_hook(bridge, name)), None)
-
-
-def _has_hook(bridge: Any, hook: str) -> bool:
-    return bridge.get_hook_point(hook) is not None

@@ -8,13 +8,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-import transformers
-from packaging.version import Version
 
+from harness.errors import CaptureError, Refused
 from harness.models.families import FAMILIES
-from harness.models.layouts import n_heads
+from harness.models.layouts import Scaled, n_heads
+from harness.models.ports.asking import PLAIN, chunk_inputs, logits_of, model_inputs
 from harness.models.ports.attention_trace import AttentionTrace
-from harness.models.ports.loading import TORCH_DTYPES, load_model
+from harness.models.ports.loading import load_model
+from harness.models.ports.routers import routed_by
 from harness.models.sites import LOGITS, ROUTER, at_layer, layer_of, order, within_block
 
 if TYPE_CHECKING:
@@ -25,18 +26,10 @@ if TYPE_CHECKING:
     from harness.case import Cell, Prompt
     from harness.models.checkpoints import Checkpoint
     from harness.models.family import Family, Tap
+    from harness.models.ports.asking import Asking, Edit
 
-__all__ = [
-    "TORCH_DTYPES",
-    "TransformersRunner",
-    "load",
-    "load_model",
-    "logits_of",
-    "model_inputs",
-    "routed_by",
-    "routers_give_logits",
-]
-
+_NO_ACTIVATIONS = "transformers has no run_with_cache"
+_NO_TOKENIZER = "a model of transformers has no tokenizer"
 _TRACED = ("attn_scores", "pattern")
 _TRACED_ROTARY = ("rot_q", "rot_k")
 
@@ -99,27 +92,93 @@ class TransformersRunner:
         key = functools.partial(order, post_norm=self._post_norm)
         return tuple(sorted((*self._taps, *attention, LOGITS), key=key))
 
-    def run(self, prompt: Prompt, sites: Sequence[str]) -> dict[str, Tensor]:
+    def run(
+        self, prompt: Prompt, sites: Sequence[str], asking: Asking = PLAIN
+    ) -> dict[str, Tensor]:
         """Run once and give the tensors at the sites, in TransformerLens' layouts."""
-        taken: dict[str, Tensor] = {}
-        with ExitStack() as stack, torch.no_grad():
-            for site in sites:
-                if site in self._taps:
-                    stack.enter_context(self._tapped(site, taken))
-            if any(site not in self._taps and site != LOGITS for site in sites):
-                trace = stack.enter_context(self._traced())
-            else:
-                trace = None
-            output = self.model(**self.inputs(prompt))
-        if trace is not None:
-            taken.update({site: trace.taken[site] for site in sites if site in trace.taken})
-        if LOGITS in sites:
-            taken[LOGITS] = logits_of(output)
+        inputs = self.inputs(prompt, asking)
+        taken, _ = self._forward(inputs, sites, asking, **asking.output_arguments())
         return taken
 
-    def inputs(self, prompt: Prompt) -> dict[str, Tensor]:
+    def decode(
+        self, prompt: Prompt, chunks: Sequence[int], sites: Sequence[str], asking: Asking = PLAIN
+    ) -> list[dict[str, Tensor]]:
+        """Run a prompt in chunks of these lengths with the model's own cache; give each's sites.
+
+        Raises:
+            Refused: the model keeps no cache.
+        """
+        found: list[dict[str, Tensor]] = []
+        config = self.model.config
+        more: dict[str, Any] = {}
+        for inputs in chunk_inputs(
+            self.inputs(prompt, asking), chunks, decoder=bool(config.is_encoder_decoder)
+        ):
+            taken, output = self._forward({**inputs, **more}, sites, asking, use_cache=True)
+            cache = getattr(output, "past_key_values", None)
+            if cache is None:
+                message = f"{type(self.model).__name__} keeps no cache"
+                raise Refused(message)
+            more["past_key_values"] = cache
+            found.append(taken)
+        return found
+
+    def run_with_cache(
+        self,
+        prompt: Prompt,  # noqa: ARG002 - a Runner's signature
+        sites: Sequence[str],  # noqa: ARG002 - a Runner's signature
+    ) -> dict[str, Tensor]:
+        """Refuse: `transformers` keeps no activations.
+
+        Raises:
+            Refused: always.
+        """
+        raise Refused(_NO_ACTIVATIONS)
+
+    def to_tokens(
+        self,
+        texts: Sequence[str],  # noqa: ARG002 - a Runner's signature
+        *,
+        bos: bool | None = None,  # noqa: ARG002 - a Runner's signature
+    ) -> list[list[int]]:
+        """Refuse: a model of `transformers` has no tokenizer.
+
+        Raises:
+            Refused: always.
+        """
+        raise Refused(_NO_TOKENIZER)
+
+    @property
+    def begins_with_bos(self) -> bool:
+        """Refuse: a model of `transformers` has no tokenizer.
+
+        Raises:
+            Refused: always.
+        """
+        raise Refused(_NO_TOKENIZER)
+
+    def inputs(self, prompt: Prompt, asking: Asking = PLAIN) -> dict[str, Tensor]:
         """Give the model's arguments for a prompt; positions count real tokens only."""
-        return model_inputs(self.family, self.model.config, prompt, self.model.device)
+        return model_inputs(self.family, self.model.config, prompt, self.model.device, asking)
+
+    def _forward(
+        self, inputs: Mapping[str, Any], sites: Sequence[str], asking: Asking, **more: bool
+    ) -> tuple[dict[str, Tensor], Any]:
+        taken: dict[str, Tensor] = {}
+        edits = asking.edits
+        with ExitStack() as stack, torch.set_grad_enabled(asking.gradients):
+            for site in dict.fromkeys((*edits, *sites)):
+                if site in self._taps:
+                    stack.enter_context(self._tapped(site, taken, edits.get(site)))
+            if any(site not in self._taps and site != LOGITS for site in (*edits, *sites)):
+                trace = stack.enter_context(self._traced(edits))
+            else:
+                trace = None
+            output = self.model(**inputs, **more)
+        if trace is not None:
+            taken.update(trace.taken)
+        taken[LOGITS] = logits_of(output)
+        return {site: taken[site] for site in sites if site in taken}, output
 
     def passed_through(self) -> frozenset[str]:
         """Name the sites outside the fused attention: the same code as the reference's."""
@@ -169,21 +228,30 @@ class TransformersRunner:
         return frozenset(site for site in self.sites if site not in self._taps and site != LOGITS)
 
     @contextmanager
-    def _tapped(self, site: str, taken: dict[str, Tensor]) -> Iterator[None]:
+    def _tapped(self, site: str, taken: dict[str, Tensor], edit: Edit | None) -> Iterator[None]:
         tap = self._taps[site]
         config = self.model.config
         is_router = within_block(site) == ROUTER
 
-        def keep(value: Any) -> None:
+        def keep(value: Any) -> Any:
             tensor = value[0] if isinstance(value, tuple) else value
+            if edit is not None:
+                tensor = _edited(tensor, edit, tap, config)
+                value = (tensor, *value[1:]) if isinstance(value, tuple) else tensor
             view = tensor if tap.view is None else tap.view(tensor, config)
             taken[site] = view.detach().clone()
+            return value
 
-        def before(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            keep(args[0] if args else kwargs["hidden_states"])
+        def before(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+            if args:
+                return (keep(args[0]), *args[1:]), kwargs
+            return args, {**kwargs, "hidden_states": keep(kwargs["hidden_states"])}
 
-        def after(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-            keep(routed_by(module, args[0], output) if is_router else output)
+        def after(module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
+            if is_router:
+                keep(routed_by(module, args[0], output))
+                return output
+            return keep(output)
 
         module = self.model.get_submodule(tap.module)
         if tap.side == "in":
@@ -196,8 +264,8 @@ class TransformersRunner:
             handle.remove()
 
     @contextmanager
-    def _traced(self) -> Iterator[AttentionTrace]:
-        trace = AttentionTrace(config=self.model.config)
+    def _traced(self, edits: Mapping[str, Edit]) -> Iterator[AttentionTrace]:
+        trace = AttentionTrace(config=self.model.config, edits=edits)
         with ExitStack() as stack:
             for prefix, path in self._attention.items():
                 stack.enter_context(trace.watching(self.model.get_submodule(path), prefix))
@@ -205,55 +273,23 @@ class TransformersRunner:
             yield trace
 
 
-def model_inputs(
-    family: Family, config: Any, prompt: Prompt, device: torch.device
-) -> dict[str, Tensor]:
-    """Give a `transformers` model's arguments for a prompt.
+def _edited(tensor: Tensor, edit: Edit, tap: Tap, config: Any) -> Tensor:
+    """Write an edit of a site's view back into its module's tensor.
 
-    The mask is passed only where something is padded. Positions then count real tokens only,
-    for families that take position ids; the others work them out from the mask themselves. An
-    encoder-decoder's decoder reads the same tokens, shifted right behind the start token.
+    Raises:
+        CaptureError: the site is computed from the tensor, not a part of it.
     """
-    tokens = torch.tensor(prompt.tokens, device=device)
-    inputs = {"input_ids": tokens}
-    if prompt.padded:
-        mask = torch.tensor(prompt.attention_mask, device=device)
-        inputs["attention_mask"] = mask
-        if family.takes_position_ids:
-            inputs["position_ids"] = (mask.cumsum(-1) - 1).clamp(min=0)
-    if getattr(config, "is_encoder_decoder", False):
-        start = torch.full_like(tokens[:, :1], config.decoder_start_token_id)
-        inputs["decoder_input_ids"] = torch.cat([start, tokens[:, :-1]], dim=1)
-    return inputs
-
-
-def logits_of(output: Any) -> Tensor:
-    """Give the logits [batch, pos, vocab] of a model's output (BERT calls them otherwise)."""
-    logits = getattr(output, "logits", None)
-    found: Tensor = output.prediction_logits if logits is None else logits
-    return found.detach()
-
-
-def routers_give_logits() -> bool:
-    """Say whether routers that are modules of their own give their logits back, first of all.
-
-    Those of transformers 5.0 to 5.5 give probabilities by that name, and gpt_oss's of
-    transformers 4 scores and indices only.
-    """
-    return Version(transformers.__version__) >= Version("5.6.0")
-
-
-def routed_by(router: nn.Module, hidden: Tensor, output: Any) -> Tensor:
-    """Give the logits [token, expert] by which a router chose, from its input and its output.
-
-    A router that does not give them back is a linear map, whose product is made once more.
-    """
-    logits: Tensor = output[0] if isinstance(output, tuple) else output
-    if isinstance(output, tuple) and not routers_give_logits():
-        parameters = dict(router.named_parameters(recurse=False))
-        flat = hidden.reshape(-1, hidden.shape[-1])
-        return torch.nn.functional.linear(flat, parameters["weight"], parameters.get("bias"))
-    return logits
+    if tap.view is None:
+        return edit(tensor)
+    if isinstance(tap.view, Scaled):
+        return tap.view.undone(edit(tap.view(tensor, config)), config)
+    whole = tensor.clone()
+    part = tap.view(whole, config)
+    if part.untyped_storage().data_ptr() != whole.untyped_storage().data_ptr():
+        message = f"{tap.module}: its site is computed from its tensor and cannot be written to"
+        raise CaptureError(message)
+    part.copy_(edit(part.clone()))
+    return whole
 
 
 def _tap_at(tap: Tap, layer: int) -> Tap:

@@ -1,0 +1,38 @@
+"""Words that tables and messages of a run share: marks of verdicts, names, tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Row = Mapping[str, Any]
+
+MARKS: Final = {"fail": "✗", "stale": "stale", "error": "error", "known": "known"}
+_SHOWN_TOKENS: Final = 40
+
+
+def named_families(cells: pd.DataFrame) -> pd.Series:
+    """Give the family of each cell, with its checkpoint where that is not the synthetic one."""
+    families = cells.family.astype(str)
+    sizes = cells.checkpoint.astype(str).str.partition(":")[2]
+    return families.where(cells.checkpoint == "synthetic", families + "@" + sizes)
+
+
+def name_of(cell: Row) -> str:
+    """Print the cell's id with its axes apart; the case's own name may hold dots."""
+    axes = [cell["loading_mode"], cell["dtype"]]
+    axes += [cell["device"]] if cell["device"] != "cpu" else []
+    axes += [cell["probe"]] if cell["probe"] is not None else []
+    case = str(cell["cell_id"]).removesuffix("." + ".".join(axes))
+    return " · ".join((case, *axes))
+
+
+def tokens_of(prompt: Row) -> str:
+    """Print a prompt's tokens, those of a long one in part, with its size and origin."""
+    rows = [list(map(int, row)) for row in prompt["tokens"]]
+    text = str(rows if len(rows) > 1 else rows[0])
+    shown = text if len(rows) * len(rows[0]) <= _SHOWN_TOKENS else f"{text[:150]} …"
+    return f"{shown} ({len(rows)} × {len(rows[0])} tokens, {prompt['origin']})"
