@@ -195,8 +195,8 @@ class Probe:
 
 
 def longest(prompts: Sequence[Prompt]) -> list[Prompt]:
-    """Choose the longest prompt alone, for what hardly depends on it and takes long to ask."""
-    return telling(prompts)[:1]
+    """Choose the longest prompt alone, for what takes long to ask."""
+    return telling(prompts)[-1:]
 
 
 def telling(prompts: Sequence[Prompt]) -> list[Prompt]:
