@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _PREFILL: Final = 8
 _SINGLE: Final = 4
-_CHUNK: Final = 4
+_CHUNKS: Final = range(3, 48, 4)
 _PAST_WINDOWS: Final = 3
 
 FIRED: Final = "hooks fire at every step"
@@ -82,15 +82,18 @@ def is_held(model: Model, site: str) -> bool:
 def ways_of_cutting(model: Model, *, length: int) -> dict[str, list[int]]:
     """Give the lengths of the chunks that a prompt is cut into, by the name of the check.
 
-    The single tokens end where they are past the windows, well before a long prompt does.
+    The single tokens end where they are past the windows, well before a long prompt does. Chunks
+    grow, from one that is shorter than a window to one that is longer, up to the prompt's end.
     """
     first = min(_PREFILL, length // 2)
     past_windows = max(model.vocabulary.windows, default=0) + _PAST_WINDOWS - first
     single = min(max(_SINGLE, past_windows), length - first)
-    chunks, left = divmod(length, _CHUNK)
+    chunks: list[int] = []
+    for size in _CHUNKS:
+        chunks += [min(size, length - sum(chunks))] if sum(chunks) < length else []
     return {
         "prefill and single tokens": [first, *[1] * single],
-        "chunks": [*[_CHUNK] * chunks, *([left] if left else [])],
+        "chunks": chunks,
     }
 
 
