@@ -40,4 +40,5 @@ def section(printed: str, title: str) -> str:
 if __name__ == "__main__":
     block, *titles = sys.argv[1:]
     given = sys.stdin.read()
-    README.write_text(paste(README.read_text(), block, section(given, titles[0]) if titles else given))
+    given = section(given, titles[0]) if titles else given
+    README.write_text(paste(README.read_text(), block, given))
