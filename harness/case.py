@@ -102,6 +102,7 @@ PROBES: Final = (
     "gradients",
     "hook_semantics",
     "tokens",
+    "hidden_to_logits",
 )
 """What one model owes itself. Each is a function in harness/measure/probes/ that says why."""
 

@@ -22,7 +22,7 @@ from harness.errors import RunFolderError
 if TYPE_CHECKING:
     import pandas as pd
 
-SCHEMA_VERSION: Final = 3
+SCHEMA_VERSION: Final = 4
 Kind = Literal["cells", "deltas", "fingerprints", "prompts"]
 Row = Mapping[str, Any]
 
@@ -97,6 +97,7 @@ COLUMNS: Final[dict[str, tuple[Column, ...]]] = {
     "deltas": (
         *_AXES,
         _column("check", _LABEL, "which of the probe's checks", "port and reference compared"),
+        _column("power", _MEASURED, "rel_l2 of the nearest mistake", "the check knows of none"),
         _column("prompt_id", _LABEL, "key into prompts"),
         _column("site", _LABEL, "where, in TransformerLens' names without hook_"),
         _column("layer", _WHOLE, "layer of the site", "the site is outside the blocks"),

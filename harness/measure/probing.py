@@ -112,6 +112,7 @@ class Questioner:
         self.unjudged = 0
         self.raised: Exception | None = None
         self.texts: dict[str, Prompt] = {}
+        self.because: dict[str, str] = {}
 
     def rows(self, prompt: Prompt) -> list[Row]:
         """Ask on one prompt and give a judged row per check and site.
@@ -125,6 +126,7 @@ class Questioner:
         try:
             for owed in self.probe.ask(self.model, prompt):
                 self.texts |= {text.origin: text for text in owed.texts}
+                self.because[owed.check] = owed.because
                 rows += self._rows_of(owed, prompt)
         except Unavailable:
             raise
@@ -187,6 +189,7 @@ class Questioner:
         real = counts[..., 0] if counts.ndim > 1 else counts
         return {
             "check": owed.check,
+            "power": owed.power,
             "prompt_id": prompt.prompt_id,
             "site": site,
             "layer": layer_of(site),
@@ -266,7 +269,8 @@ def _describe(
 ) -> None:
     """Find the smallest prompt on which the same check fails first at the same site."""
     prompt = next(p for p in outcome.prompts if p.prompt_id == first["prompt_id"])
-    outcome.tightest = f"{first['check']}: owed to be the same"
+    because = questioner.because.get(first["check"])
+    outcome.tightest = because or f"{first['check']}: owed to be the same"
 
     def fails(candidate: Prompt) -> bool:
         if candidate.padded or len(candidate.tokens[0]) < 2:  # noqa: PLR2004 - none before the last

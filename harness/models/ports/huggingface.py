@@ -123,6 +123,12 @@ class TransformersRunner:
             found.append(taken)
         return found
 
+    def last_hidden(self, prompt: Prompt) -> tuple[Tensor, Tensor]:
+        """Give `hidden_states[-1]` as the model gives it, and its logits [batch, pos, vocab]."""
+        with torch.no_grad():
+            output = self.model(**self.inputs(prompt), output_hidden_states=True)
+        return getattr(output, self.family.head.output)[-1], logits_of(output)
+
     def run_with_cache(
         self,
         prompt: Prompt,  # noqa: ARG002 - a Runner's signature
