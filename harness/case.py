@@ -6,7 +6,7 @@ import hashlib
 import json
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from typing import Final, Literal
 
 from packaging.requirements import Requirement
@@ -166,7 +166,11 @@ class Limitation:
     def over(self) -> bool:
         """Say whether the release that ends it is installed."""
         requirement = Requirement(self.until)
-        return requirement.specifier.contains(version(requirement.name), prereleases=True)
+        try:
+            installed = version(requirement.name)
+        except PackageNotFoundError:
+            return False
+        return requirement.specifier.contains(installed, prereleases=True)
 
     def names(self, site: str) -> bool:
         """Say whether the site is one of `sites`, with its layer or without."""

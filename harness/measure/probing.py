@@ -163,6 +163,9 @@ class Questioner:
         self.routing_flips += flips.number
         rows = []
         for site, actual in owed.actual.items():
+            if not (owed.bitwise or self._can_be_judged(site)):
+                self.unjudged += 1
+                continue
             untouched = flips.untouched(site)
             counts = counted(owed, site, actual, owed.expected[site], self.model.cell.dtype)
             if untouched is not None:
@@ -172,6 +175,14 @@ class Questioner:
                 continue
             rows.append(self._row(owed, prompt, site, counts))
         return rows
+
+    def _can_be_judged(self, site: str) -> bool:
+        """Say whether it is known how far rounding goes at a site; exact mode asks no such thing.
+
+        A port can have sites inside attention that the reference's fused one does not show.
+        """
+        shown = site in self.model.reference.runner.sites or site not in self.model.sites
+        return self.model.cell.dtype == EXACT or shown
 
     def _row(self, owed: Owed, prompt: Prompt, site: str, counts: Tensor) -> Row:
         cell = self.model.cell
