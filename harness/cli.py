@@ -15,7 +15,7 @@ from typing import Annotated, Final
 import typer
 from rich.console import Console
 
-from harness import cli_coverage, cli_gate, cli_search
+from harness import cli_convert, cli_coverage, cli_gate, cli_search
 from harness.errors import HarnessError, RunFolderError, UsageError
 from harness.selection import Selection
 
@@ -26,6 +26,7 @@ app = typer.Typer(
 cli_gate.register(app)
 cli_search.register(app)
 cli_coverage.register(app)
+cli_convert.register(app)
 
 _RUNS: Final = Path("reports/runs")
 _PYTEST_FAILED: Final = 1
@@ -49,6 +50,7 @@ def run(  # noqa: PLR0917 - typer makes options of all of them
     jobs: Annotated[str, typer.Option(help="worker processes, or `auto`")] = "1",
     resume: Annotated[Path | None, typer.Option(help="finish this run")] = None,
     cases: Annotated[Path, typer.Option(help="folder or file of cases")] = Path("cases"),
+    trust_remote_code: cli_gate.Trusted = None,
     baseline: Annotated[
         Path | None, typer.Option(help="gate against it; by default reports/baselines/default")
     ] = None,
@@ -77,6 +79,7 @@ def run(  # noqa: PLR0917 - typer makes options of all of them
     arguments += ["-n", jobs] if jobs != "1" else []
     arguments += [f"--resume={folder}"] if resume else []
     arguments += ["-k", keyword] if keyword else []
+    arguments += [f"--trust-remote-code={case}" for case in trust_remote_code or ()]
     # A process of its own, so that pytest can watch the plugin being imported.
     command = [sys.executable, "-m", "pytest", *arguments]
     code = subprocess.run(command, check=False).returncode  # noqa: S603 - no shell

@@ -91,6 +91,7 @@ COLUMNS: Final[dict[str, tuple[Column, ...]]] = {
         _column("worst_rel_l2", _REAL, "largest rel_l2 over its deltas", _NOT_RUN),
         _column("worst_error_ratio", _REAL, "largest error_ratio ÷ chance_factor", _NOT_RUN),
         _column("checkpoint_digest", _TEXT, "sha256 over the checkpoint's files", _NOT_RUN),
+        _column("remote_code", _TEXT, "the checkpoint's own code, file=sha256", "none was run"),
         _column("seconds", _REAL, "wall time of the cell, seconds"),
         _column("peak_rss_mb", _REAL, "peak memory of the process so far, MiB"),
     ),

@@ -49,7 +49,7 @@ def measure(
         HarnessError: nothing was owed, so that nothing was compared.
     """
     reference = references.of(cell)
-    outcome.digest = reference.checkpoint.digest
+    outcome.checkpoint = reference.checkpoint
     with numerics_of(cell.dtype):
         runner = load(cell, reference.checkpoint)
     probe = PROBES[str(cell.probe)]

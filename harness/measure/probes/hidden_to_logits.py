@@ -155,7 +155,7 @@ def refuse_another(
     if declared in fits and not blind:
         return
     found = "; ".join(sorted(map(str, fits))) or "no reading of it gives the logits"
-    if blind:
+    if declared in fits:
         found = f"another state would give the logits as well (to {power:.1g}): the check is blind"
     message = (
         f"hidden_states[-1] of {model.cell.case.family} is not what is declared\n"

@@ -18,6 +18,7 @@ from harness.models.families import FAMILIES
 from harness.models.ports.huggingface import TransformersRunner
 from harness.models.ports.lens import quiet
 from harness.models.ports.loading import TORCH_DTYPES
+from harness.models.remote_code import class_named
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -37,9 +38,11 @@ def load(cell: Cell, checkpoint: Checkpoint) -> TransformersRunner:
         CheckpointError: weights and config do not fit.
     """
     with quiet():
-        config_class, model_class = _classes()
+        config_class, model_class = _classes(checkpoint)
         config = config_class(**checkpoint.config)
-        model = ChatGLM(config, model_class(config, empty_init=False))
+        made = model_class(config, empty_init=False)
+        # The hub's class for generation has the module inside.
+        model = ChatGLM(config, getattr(made, "transformer", made))
     weights: dict[str, Tensor] = {}
     for file in sorted(checkpoint.path.glob("*.safetensors")):
         weights |= load_file(file)
@@ -73,7 +76,9 @@ def load(cell: Cell, checkpoint: Checkpoint) -> TransformersRunner:
     return runner
 
 
-def _classes() -> tuple[Any, Any]:
+def _classes(checkpoint: Checkpoint) -> tuple[Any, Any]:
+    if checkpoint.code:
+        return class_named(checkpoint, "AutoConfig"), class_named(checkpoint, "AutoModel")
     try:
         from diffusers.pipelines.kolors.text_encoder import (  # noqa: PLC0415 - an extra
             ChatGLMConfig,
