@@ -117,7 +117,7 @@ FAMILY = Family(
         "off_default": {
             "layernorm_epsilon": FAR_EPS,
             "add_qkv_bias": False,
-            "multi_query_group_num": 3,
+            "multi_query_group_num": 1,
             "kv_channels": 12,
         },
     },
