@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.case import Case
 from harness.errors import RunFolderError
-from harness.judge.baseline import is_baseline, read_baseline
+from harness.judge.baseline import is_baseline, read_baseline, refuse_forced
 from harness.record import TEXT_ORIGIN, read_cells, read_fingerprints, read_prompts, read_run
 
 if TYPE_CHECKING:
@@ -47,12 +47,14 @@ def read_side(path: Path, *, name: str = "") -> Side:
 
     Raises:
         RunFolderError: it is neither, cannot be read, or is of another schema.
+        UsageError: it is a run whose relations were forced.
     """
     if is_baseline(path):
         described, cells, fingerprints, prompts = read_baseline(path)
         run = prompts
     else:
         described = read_run(path)
+        refuse_forced(path, described)
         cells = read_cells(path)
         fingerprints = read_fingerprints(path)
         run = read_prompts(path)
