@@ -137,7 +137,9 @@ def _session(config: pytest.Config) -> Session:
 
 def _check_relation(asked: str, begun: str) -> None:
     if asked not in {BY_PROCESSING, begun}:
-        message = f"--relation {asked}: this run was begun with {begun}; leave it out, or begin anew"
+        message = (
+            f"--relation {asked}: this run was begun with {begun}; leave it out, or begin anew"
+        )
         raise UsageError(message)
 
 

@@ -63,7 +63,9 @@ def measure_cell(
     return CellResult(
         cell=cell,
         row=row,
-        deltas=tuple({**axes, "check": None, "agrees_as": None, **delta} for delta in outcome.deltas),
+        deltas=tuple(
+            {**axes, "check": None, "agrees_as": None, **delta} for delta in outcome.deltas
+        ),
         prompts=tuple(
             _prompt_row(
                 prompt, cell, run_id, fingerprinted=prompt.prompt_id in outcome.fingerprinted
