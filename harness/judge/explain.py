@@ -13,7 +13,7 @@ from harness.judge.sides import records
 from harness.record import asked_relation, read_cells, read_deltas, read_prompts, read_run
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
 Row = dict[str, Any]
@@ -52,13 +52,15 @@ class Localised:
     """What other cells of the run say of a difference: the same case, in other modes and dtypes.
 
     `clean` are the modes that agree, `alike` those that differ first at the same site. `brought_by`
-    are the flags, or compatibility mode, that all of these have and no clean mode of the port has.
+    are the flags, or compatibility mode, that all of these have and no clean mode of the port has;
+    it `needs_no_processing` if a mode without flags is among those alike, and the cell has some.
     `twin` is the verdict in exact mode: empty if it was not asked, or the cell is exact itself.
     """
 
     clean: tuple[str, ...] = ()
     alike: tuple[str, ...] = ()
     brought_by: tuple[str, ...] = ()
+    needs_no_processing: bool = False
     twin: str = ""
 
 
@@ -201,9 +203,8 @@ def senses(
                 after=None if forced else max(row["max_abs"] for row in rows),
             )
         )
-    return tuple(
-        sorted(found, key=lambda sense: (LOGITS not in sense.sites, sites.index(sense.sites[0])))
-    )
+    found.sort(key=lambda sense: (LOGITS not in sense.sites, sites.index(sense.sites[0])))
+    return tuple(found)
 
 
 def because(site: str, relation: str, mode: str) -> str:
@@ -234,15 +235,19 @@ def localised(cell: Row, cells: Iterable[Row]) -> Localised:
         twin = next((str(row["verdict"]) for row in same if row["dtype"] == EXACT), "")
     beside = [row for row in own if row["dtype"] == cell["dtype"]]
     clean = [str(row["loading_mode"]) for row in beside if row["verdict"] == "pass"]
+    like = _DIFFER if cell["verdict"] in _DIFFER else {cell["verdict"]}
     alike = [
         str(row["loading_mode"])
         for row in beside
-        if row["verdict"] in _DIFFER and row["first_site"] == cell["first_site"]
+        if row["verdict"] in like and row["first_site"] == cell["first_site"]
     ]
+    mode = str(cell["loading_mode"])
+    plain = any(each in LOADING_MODES and not flags(each) for each in alike)
     return Localised(
         clean=tuple(clean),
         alike=tuple(alike),
-        brought_by=_brought_by(str(cell["loading_mode"]), clean=clean, alike=alike),
+        brought_by=_brought_by(mode, clean=clean, alike=alike),
+        needs_no_processing=plain and mode in LOADING_MODES and bool(flags(mode)),
         twin=twin,
     )
 
@@ -258,16 +263,20 @@ def _brought_by(mode: str, *, clean: Iterable[str], alike: Iterable[str]) -> tup
     common = parts(mode)
     for each in alike:
         if each in LOADING_MODES and LOADING_MODES[each].port == port:
-            common = {name: None for name in common if name in parts(each)}
+            common = tuple(name for name in common if name in parts(each))
     without = {name for each in of_port for name in parts(each)}
     return tuple(name for name in common if name not in without)
 
 
-def parts(mode: str) -> Mapping[str, None]:
+def parts(mode: str) -> tuple[str, ...]:
     """Name what a loading mode does to its model, in order: compatibility mode, and its flags."""
-    known = LOADING_MODES[mode]
-    named = [COMPATIBILITY] if known.compatibility else []
-    return dict.fromkeys((*named, *(flag for flag, on in known.processing.flags().items() if on)))
+    named = [COMPATIBILITY] if LOADING_MODES[mode].compatibility else []
+    return (*named, *flags(mode))
+
+
+def flags(mode: str) -> tuple[str, ...]:
+    """Name the flags of a loading mode's processing that are on."""
+    return tuple(name for name, on in LOADING_MODES[mode].processing.flags().items() if on)
 
 
 def commands(cell: Row, *, run: str, forced: str, shifted: bool) -> tuple[tuple[str, str], ...]:
@@ -282,6 +291,6 @@ def commands(cell: Row, *, run: str, forced: str, shifted: bool) -> tuple[tuple[
         found.append((f"{anew} --relation {forced}", "anew, forced as this one"))
         return (*found, (anew, "anew, in the sense that the mode's processing gives"))
     found.append((anew, "anew"))
-    if shifted and cell["verdict"] == "pass":
+    if shifted and cell["probe"] is None and cell["verdict"] == "pass":
         found.append((f"{anew} --relation {EQUAL}", "anew, every site compared as it is"))
     return tuple(found)

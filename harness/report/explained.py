@@ -37,7 +37,7 @@ _DIFFERENCES: Final = {
 _WHY: Final = {
     "center_unembed": "log-softmax, probabilities and the top token do not change",
     "center_writing_weights": "each LayerNorm that reads the residual stream takes it out",
-    "fold_ln": "they are in the weights that read it, so that q, k, mlp.pre and logits are as before",
+    "fold_ln": "the weights that read them hold these, and what they give is as before",
     "fold_value_biases": "each row of the pattern sums to 1, and the bias is in attn_out instead",
     SOFTMAX: "the softmax behind the scores takes it out",
 }
@@ -71,21 +71,22 @@ def _title(found: Explanation) -> str:
 def _harmless(found: Explanation) -> list[str]:
     """Tell that a cell differs for its processing alone."""
     differing = sum(len(sense.sites) for sense in found.by_reason)
-    lines = [
-        f"What differs: {differing} of {differing + found.equal} sites, each because of what "
-        f"{found.cell['loading_mode']} does to the weights:"
-    ]
-    for sense in found.by_reason:
-        lines.append(
-            f"{ITEM}{_sites(sense.sites)}: the reference's, {_DIFFERENCES[sense.because]} "
-            f"({sense.before:.2g} at most), {_reason(sense)}{_measured(found, sense)}."
-        )
-    lines.append(f"{_since(found)} The other {found.equal} sites are equal.")
-    lines.append(
+    mode = found.cell["loading_mode"]
+    said = (
+        f"What differs: {differing} of {differing + found.equal} sites, each because of what {mode} "
+        "does to the weights:"
+    )
+    items = (
+        f"{ITEM}{_sites(sense.sites)}: the reference's, {_DIFFERENCES[sense.because]} "
+        f"({sense.before:.2g} at most), {_reason(sense)}{_measured(found, sense)}."
+        for sense in found.by_reason
+    )
+    sense = (
         "In which sense it agrees: with these parts taken out every site is within its bound. "
         "Nothing is wrong with the port; without --relation this cell passes."
     )
-    return [*lines, *_clean(found)]
+    since = f"{_since(found)} The other {found.equal} sites are equal."
+    return [said, *items, since, sense, *_clean(found)]
 
 
 def _differs(found: Explanation) -> list[str]:
@@ -93,16 +94,14 @@ def _differs(found: Explanation) -> list[str]:
     first, cell = found.first, found.cell
     if first is None:  # `_kind` has asked
         return []
-    later = len(found.failing) - len(found.earlier_failing) - 1
-    with_logits = ", the logits among them" if LOGITS in found.failing[-1:] else ""
-    more = f", and at {later} later sites{with_logits}" if later > 0 else ", and nowhere else"
-    if first["site"] == LOGITS:
-        more = ""
+    site, size = first["site"], _size(first)
     lines = [
-        f"What differs: the port from the reference, first at {first['site']}: {_size(first)}{more}.",
+        f"What differs: the port from the reference, first at {site}: {size}{_later(found)}.",
         _since(found),
-        f"In which sense it agrees there: {cell['tightest_relation']}. It was compared as "
-        f"{first['relation']}.",
+        (
+            f"In which sense it agrees there: {cell['tightest_relation']}. It was compared as "
+            f"{first['relation']}."
+        ),
     ]
     twin = found.localised.twin
     if twin in {"fail", "known"}:
@@ -111,28 +110,44 @@ def _differs(found: Explanation) -> list[str]:
         lines.append("Rounding, not meaning: in true float64 it agrees.")
     lines += _clean(found)
     if found.by_reason:
-        lines.append("Apart from that, no fault, but differences that the loading mode makes:")
-        lines += [_agreeing(found, sense) for sense in found.by_reason]
+        by_flag = "; ".join(
+            f"`{sense.because}` at {_sites(sense.sites)} ({sense.before:.2g} at most)"
+            for sense in found.by_reason
+        )
+        lines.append(f"Apart from that shows what is taken out and is no fault: {by_flag}.")
     return lines
+
+
+def _later(found: Explanation) -> str:
+    """Say at how many sites a port differs after the first."""
+    number = len(found.failing) - len(found.earlier_failing) - 1
+    if number <= 0:
+        return ", and nowhere else"
+    return f", and at {number} later sites" + (", logits too" if LOGITS in found.failing else "")
 
 
 def _agrees(found: Explanation) -> list[str]:
     """Tell that a port agrees, and in which sense where it is not as it is."""
     cell = found.cell
-    n_sites, n_prompts = cell["sites_compared"], cell["n_prompts"]
-    at_all = f"at all {n_sites} sites, on {n_prompts} prompts"
-    if not found.by_reason:
-        lines = [f"Nothing differs: port and reference agree {at_all}, as they are."]
-    else:
-        lines = [
-            f"Nothing differs: port and reference agree {at_all}. {found.equal} are equal, and"
+    at_all = f"at all {cell['sites_compared']} sites, on {cell['n_prompts']} prompts"
+    said = "Nothing differs: port and reference agree"
+    if found.failing:  # each by a limitation, or the cell would differ
+        at_all = f"at all sites but {_sites(found.failing)}, on {cell['n_prompts']} prompts"
+        said = "Nothing differs that hands it on: port and reference agree"
+    if found.by_reason:
+        lines = [f"{said} {at_all}. {found.equal} sites are equal, and"]
+        lines += [
+            (
+                f"{ITEM}{_sites(sense.sites)} {_agree(sense.sites)} {_SENSES[sense.because]} "
+                f"(largest |Δ| {sense.before:.2g} before, {sense.after:.2g} after), "
+                f"{_reason(sense)}{_measured(found, sense)}."
+            )
+            for sense in found.by_reason
         ]
-        lines += [_agreeing(found, sense) for sense in found.by_reason]
-    if found.failing:  # by a limitation each, or the cell would differ
-        lines[0] = lines[0].replace("Nothing differs:", "Hardly anything differs:")
-        lines[0] = lines[0].replace(at_all, f"but at {_sites(found.failing)}")
+    else:
+        lines = [f"{said} {at_all}, as they are."]
     if cell["verdict"] == "stale":
-        lines.append(f"But {cell['reason']}. What to do: take the limitation off the case.")
+        lines.append(_stale(cell))
     if found.in_other_bases:
         lines.append(
             "q, k, v and z are in other bases, because of `refactor_factored_attn_matrices`: only "
@@ -145,12 +160,8 @@ def _agrees(found: Explanation) -> list[str]:
     return lines
 
 
-def _agreeing(found: Explanation, sense: Sense) -> str:
-    after = "" if sense.after is None else f" before, {sense.after:.2g} after"
-    return (
-        f"{ITEM}{_sites(sense.sites)} agree {_SENSES[sense.because]} (largest |Δ| "
-        f"{sense.before:.2g}{after}), {_reason(sense)}{_measured(found, sense)}."
-    )
+def _stale(cell: Row) -> str:
+    return f"But {cell['reason']}. What to do: take the limitation off the case."
 
 
 def _reason(sense: Sense) -> str:
@@ -163,8 +174,8 @@ def _measured(found: Explanation, sense: Sense) -> str:
     """Say what was measured of the probabilities where the logits are told."""
     if LOGITS not in sense.sites or found.kl_nats is None or found.top1_agreement is None:
         return ""
-    same = f"{found.top1_agreement:.4g}".rstrip("0").rstrip(".") if found.top1_agreement < 1 else ""
-    top = f"the same for a share of {same}" if same else "always the same"
+    same = found.top1_agreement
+    top = "always the same" if same >= 1 else f"the same for a share of {same:.4f} at worst"
     return f" (measured: KL {found.kl_nats:.1g} nats, top token {top})"
 
 
@@ -182,37 +193,42 @@ def _since(found: Explanation) -> str:
 def _clean(found: Explanation) -> list[str]:
     """Say which other modes agree, and which part of the mode the difference needs."""
     where = found.localised
-    if not where.clean:
-        return []
-    lines = [f"Which mode is clean: {', '.join(where.clean)}, in the same run."]
+    said = []
+    if where.clean:
+        said.append(f"Which mode is clean: {_and(where.clean)}, in the same run.")
     if found.is_harmless:
-        lines[0] += " So it is the processing."
-        return lines
-    if len(where.alike) > 1:
-        others = (mode for mode in where.alike if mode != found.cell["loading_mode"])
-        lines[0] += f" First at the same site as here differs {', '.join(others)}."
+        return [" ".join((*said, "So it is the processing."))] if said else []
+    if others := [mode for mode in where.alike if mode != found.cell["loading_mode"]]:
+        said.append(f"{'Also' if said else 'In the same run'} as here: {_and(others)}.")
     if where.brought_by:
-        parts = " or ".join(f"`{part}`" for part in where.brought_by)
-        lines[0] += f" So it comes with {parts}."
-    return lines
+        said.append(f"So it comes with {' or '.join(f'`{part}`' for part in where.brought_by)}.")
+    elif where.needs_no_processing:
+        said.append("So it is not the processing.")
+    return [" ".join(said)] if said else []
+
+
+def _and(names: Sequence[str]) -> str:
+    *most, last = names
+    return f"{', '.join(most)} and {last}" if most else last
 
 
 def _error(found: Explanation) -> list[str]:
-    return [
-        f"What happened: it raised, so that nothing is known of the port: {found.cell['reason']}",
+    raised = f"What happened: it raised, so that it gives no verdict: {found.cell['reason']}"
+    do = (
         "What to do: replay it to see whether it raises again; where a library is at fault, write "
-        "a limitation that says so (outcome `raises`, with a link).",
-        *_clean(found),
-    ]
+        "a limitation that says so (outcome `raises`, with a link)."
+    )
+    return [raised, do, *_clean(found)]
 
 
 def _unavailable(found: Explanation) -> list[str]:
-    return [
-        f"It was not measured, which is no verdict on the port: {found.cell['reason']}",
+    said = f"It was not measured, which is no verdict on the port: {found.cell['reason']}"
+    do = (
         "What to do: nothing, if the reason is the port's or the model's own; else give this "
-        "machine what it lacks and run the cell anew.",
-        *_clean(found),
-    ]
+        "machine what it lacks and run the cell anew."
+    )
+    clean = found.localised.clean
+    return [said, do, *([f"In the same run it agrees in {_and(clean)}."] if clean else [])]
 
 
 def _known(cell: Row) -> list[str]:
@@ -221,8 +237,8 @@ def _known(cell: Row) -> list[str]:
     lines = [f"Why it is known, not a failure: {cell['reason']}."]
     if cell["limitation"]:
         lines.append(
-            f"Written down in {', '.join(str(cell['limitation']).split())}; until when is said by "
-            f"the limitation on the case, and from then on it is judged without it."
+            f"Written down in {', '.join(str(cell['limitation']).split())}; the limitation on "
+            "the case says until when, and from then on it is judged without it."
         )
     return lines
 
@@ -233,16 +249,13 @@ def _probe_differs(found: Explanation) -> list[str]:
     if first is None:  # `_kind` has asked
         return []
     others = [name for name in str(cell["failing_checks"]).split("; ") if name != first["check"]]
-    lines = [
-        f"What is not kept: {cell['probe']}, in its check “{first['check']}”, first at "
-        f"{first['site']}: {_size(first)}."
-    ]
+    probe, check, site = cell["probe"], first["check"], first["site"]
+    lines = [f"What is not kept: {probe}, in its check “{check}”, first at {site}: {_size(first)}."]
     if told := _told(cell):
         lines.append(f"Why: {told}.")
     if others:
         lines.append(f"These checks fail too: {'; '.join(others)}.")
-    lines.append(f"What is owed, and why: harness/measure/probes/{cell['probe']}.py.")
-    return [*lines, *_clean(found)]
+    return [*lines, _owed(cell), *_clean(found)]
 
 
 def _told(cell: Row) -> str:
@@ -253,13 +266,14 @@ def _told(cell: Row) -> str:
 
 def _probe_agrees(found: Explanation) -> list[str]:
     cell = found.cell
-    lines = [
-        f"The model keeps what {cell['probe']} asks, on {cell['n_prompts']} prompts: "
-        f"{'; '.join(found.checks)}."
-    ]
-    if cell["verdict"] == "stale":
-        lines.append(f"But {cell['reason']}. What to do: take the limitation off the case.")
-    return [*lines, f"What is owed, and why: harness/measure/probes/{cell['probe']}.py."]
+    checks = "; ".join(found.checks)
+    said = f"The model keeps what {cell['probe']} asks, on {cell['n_prompts']} prompts: {checks}."
+    stale = [_stale(cell)] if cell["verdict"] == "stale" else []
+    return [said, *stale, _owed(cell)]
+
+
+def _owed(cell: Row) -> str:
+    return f"What is owed, and why: harness/measure/probes/{cell['probe']}.py."
 
 
 def _size(row: Row) -> str:
@@ -267,10 +281,8 @@ def _size(row: Row) -> str:
     at = f"largest |Δ| {row['max_abs']:.2g} at [{row['worst_index']}]"
     if row["dtype"] == "exact" or not row["bound"]:
         return f"rel_l2 {row['rel_l2']:.2g}, allowed {row['bound']:.2g}, {at}"
-    return (
-        f"its error is {row['error_ratio']:.3g} times the reference's own, allowed "
-        f"{row['bound']:.3g}, {at}"
-    )
+    than = "the reference's own error" if row["probe"] is None else "what rounding alone does there"
+    return f"{row['error_ratio']:.3g} times {than}, allowed {row['bound']:.3g}, {at}"
 
 
 def _sites(sites: Sequence[str]) -> str:
@@ -278,6 +290,10 @@ def _sites(sites: Sequence[str]) -> str:
     names = list(dict.fromkeys(_inside(site) for site in sites))
     shown = ", ".join(names[:_SHOWN]) + (", …" if len(names) > _SHOWN else "")
     return shown if len(names) == len(sites) else f"{shown} ({len(sites)} sites)"
+
+
+def _agree(sites: Sequence[str]) -> str:
+    return "agree" if len(sites) > 1 or sites[0] == LOGITS else "agrees"
 
 
 def _inside(site: str) -> str:
