@@ -135,7 +135,9 @@ def explain(
     sites = in_order(deltas)
     failing = failing_sites(deltas)
     by_reason = senses(deltas, sites=sites, failing=failing, mode=str(cell["loading_mode"]))
-    first = first_row(cell, deltas)
+    faults = [site for site in sites if site in failing]
+    site = cell["first_site"] if forced == BY_PROCESSING or not faults else faults[0]
+    first = first_row(deltas, site=site, prompt_id=cell["first_prompt_id"])
     before = sites[: sites.index(first["site"])] if first else []
     logits = [row for row in deltas if row["site"] == LOGITS and row["kl_nats"] is not None]
     mode = LOADING_MODES.get(str(cell["loading_mode"]))
@@ -146,7 +148,7 @@ def explain(
         cell=cell,
         forced=forced,
         by_reason=by_reason,
-        failing=tuple(site for site in sites if site in failing),
+        failing=tuple(faults),
         equal=sum(site not in told and site not in failing for site in sites),
         checks=tuple(dict.fromkeys(row["check"] for row in deltas if row["check"])),
         first=first,
@@ -156,7 +158,9 @@ def explain(
         top1_agreement=min((row["top1_agreement"] for row in logits), default=None),
         in_other_bases=refactored and bool(cell["missing_sites"]) and cell["probe"] is None,
         localised=localised(cell, cells),
-        prompt=next((row for row in prompts if row["prompt_id"] == cell["first_prompt_id"]), None),
+        prompt=next(
+            (row for row in prompts if first and row["prompt_id"] == first["prompt_id"]), None
+        ),
         commands=commands(cell, run=run, forced=forced, shifted=bool(by_reason)),
     )
 
@@ -219,11 +223,12 @@ def because(site: str, relation: str, mode: str) -> str:
     return "center_writing_weights"
 
 
-def first_row(cell: Row, deltas: Sequence[Row]) -> Row | None:
-    """Give the failing row that the cell names: its first site, on the smallest prompt."""
-    rows = [row for row in deltas if row["verdict"] == "fail" and row["site"] == cell["first_site"]]
-    small = [row for row in rows if row["prompt_id"] == cell["first_prompt_id"]]
-    return next(iter((*small, *rows)), None)
+def first_row(deltas: Iterable[Row], *, site: str | None, prompt_id: str | None) -> Row | None:
+    """Give the failing row to look at: that of a site, on a prompt if it fails there."""
+    rows = [row for row in deltas if row["verdict"] == "fail" and row["site"] == site]
+    if named := [row for row in rows if row["prompt_id"] == prompt_id]:
+        return named[0]
+    return min(rows, key=lambda row: row["n_compared"], default=None)
 
 
 def localised(cell: Row, cells: Iterable[Row]) -> Localised:
@@ -242,7 +247,7 @@ def localised(cell: Row, cells: Iterable[Row]) -> Localised:
         if row["verdict"] in like and row["first_site"] == cell["first_site"]
     ]
     mode = str(cell["loading_mode"])
-    plain = any(each in LOADING_MODES and not flags(each) for each in alike)
+    plain = any(not flags(each) for each in _of_the_same_port(mode, alike))
     return Localised(
         clean=tuple(clean),
         alike=tuple(alike),
@@ -254,18 +259,17 @@ def localised(cell: Row, cells: Iterable[Row]) -> Localised:
 
 def _brought_by(mode: str, *, clean: Iterable[str], alike: Iterable[str]) -> tuple[str, ...]:
     """Name the parts of a mode that all modes alike have, and none that is clean."""
-    if mode not in LOADING_MODES:
+    without = [set(parts(each)) for each in _of_the_same_port(mode, clean)]
+    if not without:
         return ()
-    port = LOADING_MODES[mode].port
-    of_port = [each for each in clean if each in LOADING_MODES and LOADING_MODES[each].port == port]
-    if not of_port:
-        return ()
-    common = parts(mode)
-    for each in alike:
-        if each in LOADING_MODES and LOADING_MODES[each].port == port:
-            common = tuple(name for name in common if name in parts(each))
-    without = {name for each in of_port for name in parts(each)}
-    return tuple(name for name in common if name not in without)
+    common = set(parts(mode)).intersection(*map(parts, _of_the_same_port(mode, alike)))
+    return tuple(name for name in parts(mode) if name in common.difference(*without))
+
+
+def _of_the_same_port(mode: str, others: Iterable[str]) -> list[str]:
+    """Give those of other modes that load the port of a mode; none of a mode that is not known."""
+    port = LOADING_MODES[mode].port if mode in LOADING_MODES else None
+    return [each for each in others if each in LOADING_MODES and LOADING_MODES[each].port == port]
 
 
 def parts(mode: str) -> tuple[str, ...]:

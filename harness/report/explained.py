@@ -73,20 +73,20 @@ def _harmless(found: Explanation) -> list[str]:
     differing = sum(len(sense.sites) for sense in found.by_reason)
     mode = found.cell["loading_mode"]
     said = (
-        f"What differs: {differing} of {differing + found.equal} sites, each because of what {mode} "
-        "does to the weights:"
+        f"What differs: {differing} of {differing + found.equal} sites, each because of what "
+        f"{mode} does to the weights:"
     )
     items = (
         f"{ITEM}{_sites(sense.sites)}: the reference's, {_DIFFERENCES[sense.because]} "
         f"({sense.before:.2g} at most), {_reason(sense)}{_measured(found, sense)}."
         for sense in found.by_reason
     )
-    sense = (
+    held = (
         "In which sense it agrees: with these parts taken out every site is within its bound. "
-        "Nothing is wrong with the port; without --relation this cell passes."
+        "Nothing is wrong with the port: without --relation no site of this cell fails."
     )
     since = f"{_since(found)} The other {found.equal} sites are equal."
-    return [said, *items, since, sense, *_clean(found)]
+    return [said, *items, since, held, *_clean(found)]
 
 
 def _differs(found: Explanation) -> list[str]:
@@ -98,11 +98,12 @@ def _differs(found: Explanation) -> list[str]:
     lines = [
         f"What differs: the port from the reference, first at {site}: {size}{_later(found)}.",
         _since(found),
-        (
+    ]
+    if site == cell["first_site"]:  # of another one, behind what was forced, nobody asked
+        lines.append(
             f"In which sense it agrees there: {cell['tightest_relation']}. It was compared as "
             f"{first['relation']}."
-        ),
-    ]
+        )
     twin = found.localised.twin
     if twin in {"fail", "known"}:
         lines.append("Meaning, not rounding: in true float64 it differs too.")
