@@ -37,6 +37,8 @@ def explain(
     # Where nobody's terminal has a width, one in which a sentence is a line or two.
     width = console.width if console.is_terminal else _WIDTH
     for line in explained(explain_stored(folder, cell, name=str(run))):
-        indent = " " * len(ITEM) if line.startswith(ITEM) else "  "
-        whole = line.startswith(COMMAND)
-        print(line if whole else textwrap.fill(line, width, subsequent_indent=indent))
+        if line.startswith(COMMAND):  # to be copied, so that it is never broken
+            print(line)
+            continue
+        indent = " " * len(ITEM if line.startswith(ITEM) else "  ")
+        print(textwrap.fill(line, width, subsequent_indent=indent, break_on_hyphens=False))

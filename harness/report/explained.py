@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from harness.judge.explain import LOGITS, SOFTMAX
+from harness.judge.explain import EQUAL, LOGITS, SOFTMAX, because
 from harness.report.marks import name_of, tokens_of
 
 if TYPE_CHECKING:
@@ -58,6 +58,8 @@ def _kind(found: Explanation) -> str:
     verdict = str(found.cell["verdict"])
     if verdict in {"error", "unavailable"}:
         return verdict
+    if not found.cell["sites_compared"]:  # a limitation says that it raises
+        return "raised"
     if found.is_harmless:
         return "harmless"
     return "differs" if found.first is not None else "agrees"
@@ -100,10 +102,8 @@ def _differs(found: Explanation) -> list[str]:
         _since(found),
     ]
     if site == cell["first_site"]:  # of another one, behind what was forced, nobody asked
-        lines.append(
-            f"In which sense it agrees there: {cell['tightest_relation']}. It was compared as "
-            f"{first['relation']}."
-        )
+        how = _compared(first, str(cell["loading_mode"]))
+        lines.append(f"In which sense: compared {how}; {cell['tightest_relation']}.")
     twin = found.localised.twin
     if twin in {"fail", "known"}:
         lines.append("Meaning, not rounding: in true float64 it differs too.")
@@ -112,11 +112,23 @@ def _differs(found: Explanation) -> list[str]:
     lines += _clean(found)
     if found.by_reason:
         by_flag = "; ".join(
-            f"`{sense.because}` at {_sites(sense.sites)} ({sense.before:.2g} at most)"
+            f"{_named(sense.because)} at {_sites(sense.sites)} ({sense.before:.2g} at most)"
             for sense in found.by_reason
         )
         lines.append(f"Apart from that shows what is taken out and is no fault: {by_flag}.")
     return lines
+
+
+def _compared(row: Row, mode: str) -> str:
+    """Say in which sense a row was compared, and what asks for that."""
+    if row["relation"] == EQUAL:
+        return "as it is"
+    reason = because(row["site"], row["relation"], mode)
+    return f"{_SENSES[reason]}, because of {_named(reason)}"
+
+
+def _named(reason: str) -> str:
+    return "the softmax" if reason == SOFTMAX else f"`{reason}`"
 
 
 def _later(found: Explanation) -> str:
@@ -222,6 +234,10 @@ def _error(found: Explanation) -> list[str]:
     return [raised, do, *_clean(found)]
 
 
+def _raised(_: Explanation) -> list[str]:
+    return ["What happened: it raised, so that nothing was compared."]
+
+
 def _unavailable(found: Explanation) -> list[str]:
     said = f"It was not measured, which is no verdict on the port: {found.cell['reason']}"
     do = (
@@ -308,6 +324,7 @@ _COMPARED: Final = {
     "differs": _differs,
     "agrees": _agrees,
     "error": _error,
+    "raised": _raised,
     "unavailable": _unavailable,
 }
 _PROBED: Final = {**_COMPARED, "differs": _probe_differs, "agrees": _probe_agrees}

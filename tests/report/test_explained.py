@@ -131,7 +131,7 @@ def test_a_failure_says_what_since_where_in_which_sense_and_on_what():
         "own error, allowed 4, largest |Δ| 0.5 at [0,1,3], and at 2 later sites, logits too."
     )
     assert lines[2] == f"Since where: {SITE}; all 20 sites before it agree."
-    assert lines[3].startswith("In which sense it agrees there: no simple relation holds. It was")
+    assert lines[3] == "In which sense: compared as it is; no simple relation holds."
     assert lines[-3:] == [
         "Smallest prompt: [5, 6] (1 × 2 tokens, shrunk)",
         "See it again:",
@@ -143,6 +143,14 @@ def test_in_exact_mode_the_distance_is_told():
     said = text(failing(dtype="exact"), first=row(dtype="exact", bound=1e-11), failing=(SITE,))
     assert "rel_l2 0.25, allowed 1e-11, largest |Δ| 0.5 at [0,1,3], and nowhere else." in said
     assert f"Since where: {SITE}, the first site of all." in said
+
+
+def test_the_relation_that_a_site_was_compared_in_is_told_with_its_reason():
+    said = text(failing(), first=row(relation="shift"), failing=(SITE,))
+    assert (
+        "In which sense: compared up to their mean at each position, because of "
+        "`center_writing_weights`; no simple relation holds."
+    ) in said
 
 
 def test_earlier_sites_that_differ_by_themselves_are_named():
@@ -190,6 +198,15 @@ def test_a_known_difference_says_why_where_it_is_written_down_and_that_it_ends()
     said = text(known, first=row(), failing=(SITE,))
     assert "Why it is known, not a failure: a hook." in said
     assert "Written down in a.md, b.md; the limitation on the case says until when" in said
+
+
+@pytest.mark.parametrize("probe", [None, "causality"])
+def test_a_cell_that_raised_as_is_known_does_not_say_that_it_agrees(probe):
+    said = text(cell("known", reason="raises", sites_compared=0, n_prompts=0, probe=probe))
+    assert "it raised, so that nothing was compared." in said
+    assert "Why it is known, not a failure: raises." in said
+    assert "agree" not in said
+    assert "keeps" not in said
 
 
 def test_a_known_cell_whose_sites_differ_by_themselves_does_not_say_that_all_agree():
