@@ -88,6 +88,11 @@ DTYPES: Final = (EXACT, "float32", "bfloat16", "float16")
 DEFAULT_DTYPES: Final = (EXACT, "float32", "bfloat16")
 DEVICES: Final = ("cpu", "cuda", "mps")
 
+BY_PROCESSING: Final = "processing"
+ASKED_RELATIONS: Final = (BY_PROCESSING, "equal")
+"""In which sense comparisons are made: what the loading mode's processing leaves of the reference,
+or `equal`, which forces each site to be the reference's and shows what the processing does."""
+
 PROBES: Final = (
     "repeatability",  # first, while the model has seen nothing that it could keep
     "causality",

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from harness.case import BY_PROCESSING
 from harness.measure.prompts import bank
 
 if TYPE_CHECKING:
@@ -27,7 +28,8 @@ class Plan:
     else the bank is, so that a nightly run whose drawn prompts change stays comparable. A
     `lenient` plan counts hooks that never fire among the missing sites: which ones another
     version has is for a gate to judge. `exchange` is the folder in which the two sides of a gate
-    leave what they save.
+    leave what they save. `relation` is one of ASKED_RELATIONS: comparisons that are forced to be
+    equal show what the processing does; probes are asked as ever.
     """
 
     drawn: int = 3
@@ -36,6 +38,12 @@ class Plan:
     lenient: bool = False
     prompts: tuple[Prompt, ...] | None = None
     exchange: Path | None = None
+    relation: str = BY_PROCESSING
+
+    @property
+    def forced(self) -> bool:
+        """Say whether another relation is asked for than the mode's processing gives."""
+        return self.relation != BY_PROCESSING
 
     def prompts_for(self, vocabulary: Vocabulary) -> tuple[Prompt, ...]:
         """Give the prompts to run: those that replace all, or else the bank and drawn ones."""
