@@ -6,7 +6,7 @@ import hashlib
 import json
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from typing import Final, Literal
 
 from packaging.requirements import Requirement
@@ -107,6 +107,7 @@ PROBES: Final = (
     "gradients",
     "hook_semantics",
     "tokens",
+    "hidden_to_logits",
 )
 """What one model owes itself. Each is a function in harness/measure/probes/ that says why."""
 
@@ -170,7 +171,11 @@ class Limitation:
     def over(self) -> bool:
         """Say whether the release that ends it is installed."""
         requirement = Requirement(self.until)
-        return requirement.specifier.contains(version(requirement.name), prereleases=True)
+        try:
+            installed = version(requirement.name)
+        except PackageNotFoundError:
+            return False
+        return requirement.specifier.contains(installed, prereleases=True)
 
     def names(self, site: str) -> bool:
         """Say whether the site is one of `sites`, with its layer or without."""
@@ -189,7 +194,8 @@ class Case:
     """A model to compare: a family's variant and the checkpoint that carries its weights.
 
     `checkpoint` is `synthetic`, `synthetic:<size>`, `packaged:<name>`, `hub:<id>@<commit>` or
-    `folder:<path>`.
+    `folder:<path>`; `hub+code:` and `folder+code:` run the checkpoint's own Python files, once
+    `--trust-remote-code` names the case.
     """
 
     family: str

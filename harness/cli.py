@@ -15,7 +15,7 @@ from typing import Annotated, Final
 import typer
 from rich.console import Console
 
-from harness import cli_coverage, cli_explain, cli_gate, cli_search
+from harness import cli_convert, cli_coverage, cli_explain, cli_gate, cli_search
 from harness.case import BY_PROCESSING
 from harness.cli_names import RUNS, found_run
 from harness.errors import HarnessError, UsageError
@@ -28,6 +28,7 @@ app = typer.Typer(
 cli_gate.register(app)
 cli_search.register(app)
 cli_coverage.register(app)
+cli_convert.register(app)
 cli_explain.register(app)
 
 _PYTEST_FAILED: Final = 1
@@ -51,6 +52,7 @@ def run(  # noqa: PLR0917 - typer makes options of all of them
     jobs: Annotated[str, typer.Option(help="worker processes, or `auto`")] = "1",
     resume: Annotated[Path | None, typer.Option(help="finish this run")] = None,
     cases: Annotated[Path, typer.Option(help="folder or file of cases")] = Path("cases"),
+    trust_remote_code: cli_gate.Trusted = None,
     baseline: Annotated[
         Path | None, typer.Option(help="gate against it; by default reports/baselines/default")
     ] = None,
@@ -88,6 +90,7 @@ def run(  # noqa: PLR0917 - typer makes options of all of them
     arguments += ["-n", jobs] if jobs != "1" else []
     arguments += [f"--resume={folder}"] if resume else []
     arguments += ["-k", keyword] if keyword else []
+    arguments += [f"--trust-remote-code={case}" for case in trust_remote_code or ()]
     # A process of its own, so that pytest can watch the plugin being imported.
     command = [sys.executable, "-m", "pytest", *arguments]
     code = subprocess.run(command, check=False).returncode  # noqa: S603 - no shell

@@ -7,6 +7,7 @@ HarnessError                 every sentence ends with what to do next
 │   └── RequirementError     a spec that is no requirement, or that no release meets
 ├── CheckpointError          a checkpoint that is corrupt, or lacks or has too many tensors
 ├── CaptureError             sites asked for and sites got are not the same
+├── ConventionError          hidden_states[-1] is not what the family's record declares
 └── Unavailable              the cell cannot be measured here, for a reason outside the harness
     ├── EnvironmentUnavailable  no such Python, no index, or a package that cannot be installed
     └── Refused              the port says itself that it does not do this model or mode
@@ -41,6 +42,10 @@ class CheckpointError(HarnessError):
 
 class CaptureError(HarnessError):
     """The sites asked for and the sites got are not the same."""
+
+
+class ConventionError(HarnessError):
+    """The last hidden state is not what the family's record declares, or nobody could tell."""
 
 
 class Unavailable(HarnessError):

@@ -81,6 +81,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="`equal` compares every site as it is, whatever the loading mode does to it",
     )
     group.addoption(
+        "--trust-remote-code",
+        action="append",
+        default=[],
+        metavar="CASE",
+        help="run the Python files of this case's checkpoint; read them before",
+    )
+    group.addoption(
         "--shrink-seconds",
         type=float,
         default=20.0,
@@ -106,6 +113,10 @@ def _session(config: pytest.Config) -> Session:
 
         variants = {name for family in FAMILIES.values() for name in family.variant_names}
         check_names(selection, families=FAMILIES, variants=variants)
+    if trusted := config.getoption("trust_remote_code"):
+        from harness.models.remote_code import trust
+
+        trust(trusted)
     plan = {
         "drawn": config.getoption("prompts"),
         "seed": _seed(config.getoption("prompt_seed")),

@@ -177,12 +177,12 @@ def probe_cells_of(
 def is_asked(probe: str, *, mode: str, dtype: str) -> bool:
     """Say whether a probe has something to ask of a loading mode in a dtype.
 
-    Only `transformers` saves models and has several backends, of which the compiled one goes past
-    exact mode; only TransformerLens has hooks to write to, fused attention has no pattern to be
-    read, and gradients are compared where nothing rounds.
+    Only `transformers` saves models, gives hidden states and has several backends, of which the
+    compiled one goes past exact mode; only TransformerLens has hooks to write to, fused attention
+    has no pattern to be read, and gradients are compared where nothing rounds.
     """
     from_transformers = LOADING_MODES[mode].port == "transformers"
-    if probe == "save_load":
+    if probe in {"save_load", "hidden_to_logits"}:
         return from_transformers
     if probe == "backends":
         return mode == "hf_sdpa" or (mode == "hf_eager" and dtype != EXACT)

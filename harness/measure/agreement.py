@@ -37,7 +37,7 @@ def measure(
         HarnessError: there is nothing to compare.
     """
     reference = references.of(cell)
-    outcome.digest = reference.checkpoint.digest
+    outcome.checkpoint = reference.checkpoint
     with numerics_of(cell.dtype):
         port = load(cell, reference.checkpoint)
     comparer = CellComparer(cell, reference=reference, port=port, forced=plan.forced)

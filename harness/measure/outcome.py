@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from harness.case import Cell, Prompt
     from harness.measure.prompts import Vocabulary
+    from harness.models.checkpoints import Checkpoint
 
 Row = dict[str, Any]
 
@@ -87,7 +88,7 @@ class Outcome:
         self.first: Row | None = None
         self.tightest: str | None = None
         self.smallest: str | None = None
-        self.digest: str | None = None
+        self.checkpoint: Checkpoint | None = None
         self.woken: tuple[str, ...] = ()
         self.routing_flips = 0
         self.unjudged = 0
@@ -116,10 +117,17 @@ class Outcome:
             "worst_error_ratio": largest(
                 row["error_ratio"] / row["chance_factor"] for row in self.deltas
             ),
-            "checkpoint_digest": self.digest,
+            "checkpoint_digest": self.checkpoint.digest if self.checkpoint else None,
+            "remote_code": _code_of(self.checkpoint),
         }
 
 
 def largest(values: Iterable[float]) -> float | None:
     """Give the largest; NaN is larger than any number, wherever it stands. None of none."""
     return max(values, key=lambda value: (math.isnan(value), value), default=None)
+
+
+def _code_of(checkpoint: Checkpoint | None) -> str | None:
+    """Name the Python files of a checkpoint that may be run, with their sha256, by spaces."""
+    code = checkpoint.code if checkpoint else {}
+    return " ".join(f"{name}={digest}" for name, digest in code.items()) or None

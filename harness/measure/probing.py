@@ -49,7 +49,7 @@ def measure(
         HarnessError: nothing was owed, so that nothing was compared.
     """
     reference = references.of(cell)
-    outcome.digest = reference.checkpoint.digest
+    outcome.checkpoint = reference.checkpoint
     with numerics_of(cell.dtype):
         runner = load(cell, reference.checkpoint)
     probe = PROBES[str(cell.probe)]
@@ -112,6 +112,7 @@ class Questioner:
         self.unjudged = 0
         self.raised: Exception | None = None
         self.texts: dict[str, Prompt] = {}
+        self.because: dict[str, str] = {}
 
     def rows(self, prompt: Prompt) -> list[Row]:
         """Ask on one prompt and give a judged row per check and site.
@@ -125,6 +126,7 @@ class Questioner:
         try:
             for owed in self.probe.ask(self.model, prompt):
                 self.texts |= {text.origin: text for text in owed.texts}
+                self.because[owed.check] = owed.because
                 rows += self._rows_of(owed, prompt)
         except Unavailable:
             raise
@@ -161,6 +163,9 @@ class Questioner:
         self.routing_flips += flips.number
         rows = []
         for site, actual in owed.actual.items():
+            if not (owed.bitwise or self._can_be_judged(site)):
+                self.unjudged += 1
+                continue
             untouched = flips.untouched(site)
             counts = counted(owed, site, actual, owed.expected[site], self.model.cell.dtype)
             if untouched is not None:
@@ -170,6 +175,14 @@ class Questioner:
                 continue
             rows.append(self._row(owed, prompt, site, counts))
         return rows
+
+    def _can_be_judged(self, site: str) -> bool:
+        """Say whether it is known how far rounding goes at a site; exact mode asks no such thing.
+
+        A port can have sites inside attention that the reference's fused one does not show.
+        """
+        shown = site in self.model.reference.runner.sites or site not in self.model.sites
+        return self.model.cell.dtype == EXACT or shown
 
     def _row(self, owed: Owed, prompt: Prompt, site: str, counts: Tensor) -> Row:
         cell = self.model.cell
@@ -187,6 +200,7 @@ class Questioner:
         real = counts[..., 0] if counts.ndim > 1 else counts
         return {
             "check": owed.check,
+            "power": owed.power,
             "prompt_id": prompt.prompt_id,
             "site": site,
             "layer": layer_of(site),
@@ -266,7 +280,8 @@ def _describe(
 ) -> None:
     """Find the smallest prompt on which the same check fails first at the same site."""
     prompt = next(p for p in outcome.prompts if p.prompt_id == first["prompt_id"])
-    outcome.tightest = f"{first['check']}: owed to be the same"
+    because = questioner.because.get(first["check"])
+    outcome.tightest = because or f"{first['check']}: owed to be the same"
 
     def fails(candidate: Prompt) -> bool:
         if candidate.padded or len(candidate.tokens[0]) < 2:  # noqa: PLR2004 - none before the last

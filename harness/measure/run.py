@@ -64,7 +64,8 @@ def measure_cell(
         cell=cell,
         row=row,
         deltas=tuple(
-            {**axes, "check": None, "agrees_as": None, **delta} for delta in outcome.deltas
+            {**axes, "check": None, "power": None, "agrees_as": None, **delta}
+            for delta in outcome.deltas
         ),
         prompts=tuple(
             _prompt_row(

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from harness.models.heads import Head
+
 if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PretrainedConfig
@@ -63,7 +65,9 @@ class Family:
     to a sink beside the keys. `chooses_keys`: attention leaves keys out by what they hold.
     `residual_gains`: the parameters that multiply the stream beside a branch. `unexercised`: config
     fields that change numbers and that no variant sets away from their default, each with the
-    reason. Source of module paths: `transformers.models.<family>`.
+    reason. `head`: how logits come from the last hidden state. `shapes`: the tensors of a config's
+    checkpoint, of a family that transformers has no class for. Source of module paths:
+    `transformers.models.<family>`.
     """
 
     name: str
@@ -85,6 +89,13 @@ class Family:
     chooses_keys: bool = False
     residual_gains: Mapping[str, str] = field(default_factory=dict)
     unexercised: Mapping[str, str] = field(default_factory=dict)
+    head: Head = field(default_factory=Head)
+    shapes: Callable[[Config], Mapping[str, tuple[int, ...]]] | None = None
+
+    @property
+    def is_native(self) -> bool:
+        """Say whether transformers has a class for the family."""
+        return self.shapes is None
 
     def variant_config(self, variant: str) -> dict[str, Any]:
         """Give the whole config of a variant; None in a variant removes the field.

@@ -13,6 +13,7 @@ import re
 from typing import Final
 
 LOGITS: Final = "logits"
+LN_FINAL: Final = "ln_final.out"
 ROUTER: Final = "mlp.router"
 ATTENTION_MATRICES: Final = ("attn_scores", "pattern")
 

@@ -13,6 +13,7 @@ from harness.measure.probes.batch import batch
 from harness.measure.probes.cached_decoding import cached_decoding
 from harness.measure.probes.causality import causality
 from harness.measure.probes.gradients import gradients
+from harness.measure.probes.hidden_to_logits import hidden_to_logits
 from harness.measure.probes.hook_semantics import hook_semantics
 from harness.measure.probes.model import Model, Owed, Probe, longest, telling
 from harness.measure.probes.observer import observer
@@ -42,5 +43,6 @@ PROBES: Final[dict[str, Probe]] = {
 } | {
     "cached_decoding": Probe(ask=cached_decoding, prompts=longest),
     "save_load": Probe(ask=save_load, prompts=longest),
+    "hidden_to_logits": Probe(ask=hidden_to_logits, prompts=longest),
     "tokens": Probe(ask=tokens, prompts=any_one),
 }

@@ -42,7 +42,8 @@ class Owed:
     `check` names what was asked, of several that the probe asks. `counts` are the positions that
     count (all, without a word). `bitwise`: not even rounding may differ. `relations` gives, by
     site, the sense in which they must agree, where they need not be equal. `texts` are token ids of
-    texts, which are kept among the run's prompts.
+    texts, which are kept among the run's prompts. `power` is how far off the nearest mistake would
+    be, where the check knows it; `because` says why the two differ, if they do.
     """
 
     check: str
@@ -52,6 +53,8 @@ class Owed:
     bitwise: bool = False
     relations: Mapping[str, Relation] = field(default_factory=dict)
     texts: tuple[Prompt, ...] = ()
+    power: float | None = None
+    because: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,12 +62,14 @@ class Model:
     """One loaded model under question: its runner, its cell, and the case's reference.
 
     `exchange` is the folder in which the sides of a gate leave what they save for each other.
+    `naive`: port and reference are held together as they are, whatever their conventions say.
     """
 
     cell: Cell
     runner: Runner
     reference: Reference
     exchange: Path | None = None
+    naive: bool = False
 
     @functools.cached_property
     def sites(self) -> tuple[str, ...]:
@@ -144,6 +149,11 @@ class Model:
             branch: model.get_parameter(at_layer(path, layer_of(start) or 0)).detach()
             for branch, path in self.family.residual_gains.items()
         }
+
+    @property
+    def is_the_reference(self) -> bool:
+        """Say whether the model is the reference itself, loaded once more."""
+        return self.cell.loading_mode == "hf_eager"
 
     @property
     def is_reference_library(self) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from harness.models.families.common import FAR_EPS, LENGTH, VOCAB
 from harness.models.family import Family, Stack, Tap
+from harness.models.heads import Head, module, output_embeddings
 from harness.models.layouts import block, heads
 
 _LAYER = "bert.encoder.layer.{i}"
@@ -84,4 +85,5 @@ FAMILY = Family(
             },
         ),
     ),
+    head=Head(finish=(), steps=(module("cls.predictions.transform"), output_embeddings)),
 )

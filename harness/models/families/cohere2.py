@@ -8,6 +8,7 @@ from __future__ import annotations
 from harness.models.families.common import FAR_EPS, IMPLIED_HEAD_SIZES, LINEAR_ROPE, WINDOW
 from harness.models.families.decoder import llama_like
 from harness.models.family import REMOVED
+from harness.models.heads import Head, multiplied, output_embeddings
 
 FAMILY = llama_like(
     "cohere2",
@@ -50,4 +51,5 @@ FAMILY = llama_like(
     },
     layer_norm=True,
     without=("resid_mid", "ln2.out"),
+    head=Head(steps=(output_embeddings, multiplied("logit_scale"))),
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from harness.models.family import Config, Family, Stack, Tap
+from harness.models.heads import Head
 from harness.models.layouts import block, gated_mlp, separate_qkv
 
 if TYPE_CHECKING:
@@ -16,6 +17,9 @@ MLP = f"{LAYER}.mlp"
 EMBED = Tap(module="model.embed_tokens")
 SCALED_EMBED = Tap(module="model.layers.0", side="in")
 """Where the embedding is scaled: in transformers 5 by its module, in transformers 4 behind it."""
+
+NORM_AND_EMBEDDING = Head()
+"""How most logits are made: the final norm, and the output embedding behind it."""
 
 
 def llama_like(
@@ -33,6 +37,7 @@ def llama_like(
     foldable: bool = True,
     scores_shifted: bool = False,
     unexercised: Mapping[str, str] | None = None,
+    head: Head = NORM_AND_EMBEDDING,
     sinks: bool = False,
     chooses_keys: bool = False,
     residual_gains: Mapping[str, str] | None = None,
@@ -57,6 +62,7 @@ def llama_like(
         chooses_keys: Attention leaves keys out by what they hold.
         residual_gains: The parameters that multiply the stream beside a branch.
         unexercised: Config fields that no variant sets away from their default, with the reason.
+        head: How logits come from the last hidden state.
     """
     return Family(
         name=name,
@@ -70,6 +76,7 @@ def llama_like(
         chooses_keys=chooses_keys,
         residual_gains=residual_gains or {},
         unexercised=unexercised or {},
+        head=head,
         taps={
             "embed": embed,
             "ln_final.out": Tap(module="model.norm"),

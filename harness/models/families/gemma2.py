@@ -11,6 +11,7 @@ from harness.models.families.common import (
 )
 from harness.models.families.decoder import LAYER, SCALED_EMBED, llama_like
 from harness.models.family import REMOVED, Tap
+from harness.models.heads import Head, output_embeddings, softcapped
 
 FAMILY = llama_like(
     "gemma2",
@@ -59,4 +60,5 @@ FAMILY = llama_like(
     ln2="pre_feedforward_layernorm",
     embed=SCALED_EMBED,
     norm_offset=True,
+    head=Head(steps=(output_embeddings, softcapped)),
 )

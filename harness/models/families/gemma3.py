@@ -5,6 +5,7 @@ from __future__ import annotations
 from harness.models.families.common import FAR_EPS, GROUPED_QUERIES, LLAMA_SIZES, WINDOW
 from harness.models.families.decoder import LAYER, SCALED_EMBED, llama_like
 from harness.models.family import REMOVED, Tap
+from harness.models.heads import Head, output_embeddings, softcapped
 
 FAMILY = llama_like(
     "gemma3",
@@ -66,4 +67,5 @@ FAMILY = llama_like(
     ln2="pre_feedforward_layernorm",
     embed=SCALED_EMBED,
     norm_offset=True,
+    head=Head(steps=(output_embeddings, softcapped)),
 )

@@ -10,6 +10,7 @@ from __future__ import annotations
 from harness.models.families.common import FAR_EPS, IMPLIED_HEAD_SIZES, LINEAR_ROPE
 from harness.models.families.decoder import ATTENTION, MLP, llama_like
 from harness.models.family import Tap
+from harness.models.heads import Head, divided, output_embeddings
 from harness.models.layouts import scaled
 
 FAMILY = llama_like(
@@ -48,4 +49,5 @@ FAMILY = llama_like(
         "attn_out": Tap(module=ATTENTION, view=scaled("residual_multiplier")),
         "mlp_out": Tap(module=MLP, view=scaled("residual_multiplier")),
     },
+    head=Head(steps=(output_embeddings, divided("logits_scaling"))),
 )

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from harness.models.families.common import LENGTH, VOCAB
 from harness.models.family import Family, Stack, Tap
+from harness.models.heads import Head
 from harness.models.layouts import block, layers_where, plain_mlp, separate_qkv
+from harness.models.sites import LN_FINAL
 
 _LAYER = "model.decoder.layers.{i}"
 _ATTENTION = f"{_LAYER}.self_attn"
@@ -92,4 +94,5 @@ FAMILY = Family(
     },
     # The bridge folds nothing into a block whose norms stand behind the branches.
     variant_norms={"post_norm": {}},
+    head=Head(finish=(LN_FINAL, "model.decoder.project_out")),
 )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from harness.models.families.common import FAR_EPS, VOCAB
 from harness.models.family import Family, Stack, Tap
+from harness.models.heads import Head, output_embeddings, scaled_by_width
 from harness.models.layouts import block, heads
 
 if TYPE_CHECKING:
@@ -125,4 +126,5 @@ FAMILY = Family(
         "ln_final.out": Tap(module="decoder.final_layer_norm"),
     },
     stacks=(*_stacks(gated=False), *_stacks(gated=True)),
+    head=Head(steps=(scaled_by_width, output_embeddings), output="decoder_hidden_states"),
 )
