@@ -15,6 +15,15 @@ from harness import Case
 def test_port_agrees(cell, check_cell):
     check_cell(cell)
 """
+PROBES = """
+import pytest
+from harness import Case
+
+@pytest.mark.harness(Case(family="chatglm"))
+def test_model_keeps_what_it_owes(probe_cell, check_cell):
+    check_cell(probe_cell)
+"""
+CHATGLM = "chatglm-default.hf_sdpa.float32.hidden_to_logits"
 COMPAT, BRIDGE = "gpt2-default.bridge_compat.float32", "gpt2-default.bridge.float32"
 ASKED = (
     *("run", "--mode", "bridge,bridge_compat", "--dtype", "float32", "--probe", "none"),
@@ -132,6 +141,24 @@ def test_by_the_modes_processing_the_same_cell_passes_and_logits_agree_up_to_a_s
     assert "logits agree up to a constant per position" in found
     assert "because of `center_unembed`" in found
     assert "Nothing differs" in found
+
+
+def test_chatglms_last_hidden_state_is_before_the_norm_and_glms_after_it(called, told, capfd):
+    (called.folder / "cases" / "test_probes.py").write_text(PROBES)
+    asked = ("run", "--mode", "hf_sdpa", "--dtype", "float32", "--probe", "hidden_to_logits")
+    asked = (*asked, "--prompts", "0", "--cases", "cases/test_probes.py")
+    told_of = {}
+    for name, relation in (("naive", ("--relation", "equal")), ("by_convention", ())):
+        code, _, _ = called(capfd, *asked, "--out", str(called.folder / name), *relation)
+        told_of[name] = (code, told(str(called.folder / name / "latest"), CHATGLM))
+    code, found = told_of["naive"]
+    assert code == 1
+    assert "the reference's hidden_states[-1] is before the final norm" in found
+    assert "the port's is after the final norm" in found
+    assert "with the norm applied that is still due, they agree" in found
+    assert "--probe hidden_to_logits --relation equal" in found
+    code, found = told_of["by_convention"]
+    assert (code, "before the final norm" in found) == (0, False)
 
 
 def test_a_run_or_cell_that_there_is_not_is_refused_with_the_nearest(plain, called, capfd):

@@ -291,7 +291,7 @@ def commands(cell: Row, *, run: str, forced: str, shifted: bool) -> tuple[tuple[
     axes |= {"probe": cell["probe"] or "none"}
     anew = "harness run " + " ".join(f"--{name} {value}" for name, value in axes.items())
     found = [(f"harness replay {run} {cell['cell_id']}", "this cell again, on its stored prompts")]
-    if cell["probe"] is None and forced != BY_PROCESSING:
+    if forced != BY_PROCESSING:
         found.append((f"{anew} --relation {forced}", "anew, forced as this one"))
         return (*found, (anew, "anew, in the sense that the mode's processing gives"))
     found.append((anew, "anew"))
