@@ -63,7 +63,13 @@ def measure(
     if not prompts:
         message = f"no prompt that {cell.probe} can be asked on: it needs one without padding"
         raise HarnessError(message)
-    model = Model(cell=cell, runner=runner, reference=reference, exchange=plan.exchange)
+    model = Model(
+        cell=cell,
+        runner=runner,
+        reference=reference,
+        exchange=plan.exchange,
+        naive=plan.forced,
+    )
     questioner = Questioner(model, prompts)
     outcome.compared = model.sites
     outcome.missing = tuple(site for site in reference.runner.sites if site not in model.sites)

@@ -169,16 +169,17 @@ def refuse_another(
 def as_the_reference(model: Model, prompt: Prompt, hidden: Tensor) -> Owed:
     """Hold a port's last hidden state against the reference's, each brought to one reading.
 
-    Naively, neither is: what they are then apart is what their conventions are.
+    Naively, the layout alone is, without which nothing could be compared: what they are then apart
+    is the norm that one of them is before, and the other behind.
     """
     port, reference = model.runner, model.reference.runner
     assert isinstance(port, TransformersRunner)  # noqa: S101 - asked before
     ours, theirs = port.family.head.declared(port.model), of_the_reference(model)
     with numerics_of(model.cell.dtype), torch.no_grad():
         expected, _ = reference.last_hidden(prompt)
-        if not model.naive:
-            hidden = brought(port, hidden, ours)
-            expected = brought(reference, expected, theirs)
+        normed = not model.naive
+        hidden = brought(port, hidden, ours, normed=normed)
+        expected = brought(reference, expected, theirs, normed=normed)
     norm = final_norm_of(reference.family, reference.model)
     return Owed(
         check=AS_THE_REFERENCE,
@@ -189,8 +190,10 @@ def as_the_reference(model: Model, prompt: Prompt, hidden: Tensor) -> Owed:
     )
 
 
-def brought(runner: TransformersRunner, hidden: Tensor, convention: Convention) -> Tensor:
-    """Bring a last hidden state behind the final norm, laid out [batch, pos, d_model]."""
-    if not convention.finished:
+def brought(
+    runner: TransformersRunner, hidden: Tensor, convention: Convention, *, normed: bool
+) -> Tensor:
+    """Bring a last hidden state to [batch, pos, d_model], and behind the final norm if asked."""
+    if normed and not convention.finished:
         hidden = finish(runner.family, runner.model, hidden)
     return hidden.transpose(0, 1) if convention.sequence_first else hidden
