@@ -75,17 +75,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="seed of the drawn prompts; `today` takes the date, as nightly runs do",
     )
     group.addoption(
-        "--relation",
-        default=BY_PROCESSING,
-        metavar="NAME",
-        help="`equal` compares every site as it is, whatever the loading mode does to it",
-    )
-    group.addoption(
         "--trust-remote-code",
         action="append",
         default=[],
         metavar="CASE",
         help="run the Python files of this case's checkpoint; read them before",
+    )
+    group.addoption(
+        "--relation",
+        default=BY_PROCESSING,
+        metavar="NAME",
+        help="`equal` compares every site as it is, whatever the loading mode does to it",
     )
     group.addoption(
         "--shrink-seconds",

@@ -13,16 +13,8 @@ READING = BASE | {"record"}
 JUDGING = READING | {"bounds"}
 MEASURING = JUDGING | {"provenance", "models", "cache", "coverage"}
 BELOW = MEASURING | {"measure", "judge", "report", "selection", "scheduling", "versions"}
-COMMANDS = BELOW | {
-    "gating",
-    "searching",
-    "cli_convert",
-    "cli_coverage",
-    "cli_explain",
-    "cli_gate",
-    "cli_names",
-    "cli_search",
-}
+COMMANDS = BELOW | {"gating", "searching", "cli_names"}
+COMMANDS |= {"cli_convert", "cli_coverage", "cli_explain", "cli_gate", "cli_search"}
 
 # Each room, and the rooms that it may import besides itself.
 ROOMS = {

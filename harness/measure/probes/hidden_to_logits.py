@@ -169,31 +169,31 @@ def refuse_another(
 def as_the_reference(model: Model, prompt: Prompt, hidden: Tensor) -> Owed:
     """Hold a port's last hidden state against the reference's, each brought to one reading.
 
-    Naively, the layout alone is, without which nothing could be compared: what they are then apart
-    is the norm that one of them is before, and the other behind.
+    Naively, only the layout is, without which they cannot be held together at all: what they are
+    then apart is the norm that one of them has had.
     """
     port, reference = model.runner, model.reference.runner
     assert isinstance(port, TransformersRunner)  # noqa: S101 - asked before
     ours, theirs = port.family.head.declared(port.model), of_the_reference(model)
+    norm_too = not model.naive
     with numerics_of(model.cell.dtype), torch.no_grad():
         expected, _ = reference.last_hidden(prompt)
-        normed = not model.naive
-        hidden = brought(port, hidden, ours, normed=normed)
-        expected = brought(reference, expected, theirs, normed=normed)
+        hidden = brought(port, hidden, ours, norm_too=norm_too)
+        expected = brought(reference, expected, theirs, norm_too=norm_too)
     norm = final_norm_of(reference.family, reference.model)
     return Owed(
         check=AS_THE_REFERENCE,
         actual={LN_FINAL: hidden},
         expected={LN_FINAL: expected},
-        because=f"the reference's hidden_states[-1] is {theirs} ({norm}), the port's is {ours}: "
-        "brought to one reading they agree",
+        because=f"the reference's hidden_states[-1] is {theirs} ({norm}), the port's is {ours}; "
+        "with the norm applied that is still due, they agree",
     )
 
 
 def brought(
-    runner: TransformersRunner, hidden: Tensor, convention: Convention, *, normed: bool
+    runner: TransformersRunner, hidden: Tensor, convention: Convention, *, norm_too: bool
 ) -> Tensor:
     """Bring a last hidden state to [batch, pos, d_model], and behind the final norm if asked."""
-    if normed and not convention.finished:
+    if norm_too and not convention.finished:
         hidden = finish(runner.family, runner.model, hidden)
     return hidden.transpose(0, 1) if convention.sequence_first else hidden
