@@ -95,8 +95,8 @@ class Explanation:
 
     @property
     def is_forced(self) -> bool:
-        """Say whether the cell was compared in another sense than its mode's processing gives."""
-        return self.forced != BY_PROCESSING and self.cell["probe"] is None
+        """Say whether the run was made in another sense than its modes' processing gives."""
+        return self.forced != BY_PROCESSING
 
     @property
     def is_harmless(self) -> bool:
@@ -293,7 +293,7 @@ def commands(cell: Row, *, run: str, forced: str, shifted: bool) -> tuple[tuple[
     found = [(f"harness replay {run} {cell['cell_id']}", "this cell again, on its stored prompts")]
     if forced != BY_PROCESSING:
         found.append((f"{anew} --relation {forced}", "anew, forced as this one"))
-        return (*found, (anew, "anew, in the sense that the mode's processing gives"))
+        return (*found, (anew, "anew, in its own sense"))
     found.append((anew, "anew"))
     if shifted and cell["probe"] is None and cell["verdict"] == "pass":
         found.append((f"{anew} --relation {EQUAL}", "anew, every site compared as it is"))

@@ -28,8 +28,8 @@ class Plan:
     else the bank is, so that a nightly run whose drawn prompts change stays comparable. A
     `lenient` plan counts hooks that never fire among the missing sites: which ones another
     version has is for a gate to judge. `exchange` is the folder in which the two sides of a gate
-    leave what they save. `relation` is one of ASKED_RELATIONS: comparisons that are forced to be
-    equal show what the processing does; probes are asked as ever.
+    leave what they save. `relation` is one of ASKED_RELATIONS: what is forced to be equal
+    shows what processing does, and, in `hidden_to_logits`, what conventions do.
     """
 
     drawn: int = 3

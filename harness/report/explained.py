@@ -66,7 +66,8 @@ def _kind(found: Explanation) -> str:
 
 
 def _title(found: Explanation) -> str:
-    forced = f", every site forced to be {found.forced}" if found.is_forced else ""
+    what = "every site" if found.cell["probe"] is None else "port and reference"
+    forced = f", {what} forced to be {found.forced}" if found.is_forced else ""
     return f"{name_of(found.cell)}: {found.cell['verdict']}{forced}"
 
 

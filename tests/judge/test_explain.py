@@ -236,6 +236,13 @@ def test_the_last_command_measures_the_cell_anew(row, relation, last):
     assert command.endswith(last)
 
 
+def test_a_probe_of_a_forced_run_is_asked_again_in_the_same_way():
+    row = failed("hf_sdpa", site="ln_final.out", probe="hidden_to_logits")
+    found = explained(row, [delta("ln_final.out", verdict="fail", check="a check")], forced="equal")
+    assert (found.is_forced, found.is_harmless) == (True, False)
+    assert found.commands[1][0].endswith("--probe hidden_to_logits --relation equal")
+
+
 def test_commands_say_how_the_run_is_called_and_how_to_see_it_forced_or_not():
     passing = [command for command, _ in explained(cell(), [processed("logits")]).commands]
     assert passing[0] == "harness replay latest gpt2-default.bridge_compat.float32"

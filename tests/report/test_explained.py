@@ -256,6 +256,11 @@ def test_a_probe_that_is_not_kept_tells_its_check_and_its_own_explanation():
     assert lines[3] == "What is owed, and why: harness/measure/probes/hidden_to_logits.py."
 
 
+def test_a_probe_of_a_forced_run_says_so():
+    line = told(probed(), forced="equal", first=of_check(), failing=("ln_final.out",))[0]
+    assert line.endswith("hidden_to_logits: fail, port and reference forced to be equal")
+
+
 def test_a_probe_without_an_explanation_of_its_own_says_none():
     said = text(probed(tightest_relation=f"{CHECK}: owed to be the same"), first=of_check())
     assert "Why:" not in said
