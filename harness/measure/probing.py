@@ -80,8 +80,9 @@ def measure(
     outcome.prompts += questioner.texts.values()
     outcome.passed_through = runner.passed_through()
     failing = any(row["verdict"] == "fail" for row in outcome.deltas)
-    if questioner.raised is not None and not failing:
-        raise questioner.raised
+    raised = questioner.raised  # of the prompts asked, not of what is tried to find a smaller one
+    if raised is not None and not failing:
+        raise raised
     if not outcome.deltas:
         message = f"{cell.probe}: nothing was owed, so that nothing was compared"
         raise HarnessError(message)
@@ -91,8 +92,8 @@ def measure(
     outcome.first = next(iter((*new, *firsts.values())), None)
     if outcome.first is not None:
         _describe(questioner, outcome.first, vocabulary, plan, outcome, known=not new)
-    if questioner.raised is not None:
-        return "fail", f"{reason}; beside it a check raised {questioner.raised!r}"
+    if raised is not None:
+        return "fail", f"{reason}; beside it a check raised {raised!r}"
     return verdict, reason
 
 

@@ -68,7 +68,7 @@ def hidden_to_logits(model: Model, prompt: Prompt) -> Iterator[Owed]:
             )
         refuse_another(model, declared, fits=fits, power=power)
         if not model.is_the_reference and declared != of_the_reference(model):
-            yield as_the_reference(model, asked, hidden)
+            yield as_the_reference(model, name, asked, hidden)
 
 
 def of_the_reference(model: Model) -> Convention:
@@ -166,7 +166,7 @@ def refuse_another(
     raise ConventionError(message)
 
 
-def as_the_reference(model: Model, prompt: Prompt, hidden: Tensor) -> Owed:
+def as_the_reference(model: Model, shape: str, prompt: Prompt, hidden: Tensor) -> Owed:
     """Hold a port's last hidden state against the reference's, each brought to one reading.
 
     Naively, only the layout is, without which they cannot be held together at all: what they are
@@ -182,7 +182,7 @@ def as_the_reference(model: Model, prompt: Prompt, hidden: Tensor) -> Owed:
         expected = brought(reference, expected, theirs, norm_too=norm_too)
     norm = final_norm_of(reference.family, reference.model)
     return Owed(
-        check=AS_THE_REFERENCE,
+        check=f"{shape}, {AS_THE_REFERENCE}",
         actual={LN_FINAL: hidden},
         expected={LN_FINAL: expected},
         because=f"the reference's hidden_states[-1] is {theirs} ({norm}), the port's is {ours}; "

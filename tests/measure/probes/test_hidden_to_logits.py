@@ -136,8 +136,10 @@ def test_a_config_that_leaves_the_state_before_the_norm_is_read_so(references):
 
 def test_a_port_of_another_convention_is_brought_to_the_references(references):
     found = measured(cell_of("chatglm", mode="hf_sdpa"), references)
-    rows = [row for row in found.deltas if row["check"] == AS_THE_REFERENCE]
+    rows = [row for row in found.deltas if row["check"].endswith(AS_THE_REFERENCE)]
     assert (found.verdict, {row["max_abs"] for row in rows}) == ("pass", {0.0})
+    keys = [(row["check"], row["prompt_id"], row["site"]) for row in found.deltas]
+    assert len(set(keys)) == len(keys)
 
 
 def test_a_port_of_transformer_lens_gives_no_hidden_states(references):
