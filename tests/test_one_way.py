@@ -8,7 +8,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "harness"
 
-BASE = {"errors", "case"}
+BASE = {"errors", "case", "plugged"}
 READING = BASE | {"record"}
 JUDGING = READING | {"bounds"}
 MEASURING = JUDGING | {"provenance", "models", "cache", "coverage"}
@@ -19,6 +19,7 @@ COMMANDS = BELOW | {"gating", "searching", "cli_coverage", "cli_gate", "cli_sear
 ROOMS = {
     "errors": set(),
     "case": {"errors"},
+    "plugged": {"errors", "case"},
     "record": BASE,
     "provenance": BASE,
     "models": BASE | {"record", "provenance", "cache"},
@@ -45,6 +46,8 @@ ROOMS = {
 LIBRARIES = {
     "transformers": {"models"},
     "transformer_lens": {"models"},
+    "nnterp": {"models"},
+    "nnsight": {"models"},
     "torch": {"models", "measure", "provenance"},
 }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from harness.models.ports import bridge, hooked, huggingface
+from harness.models.ports import bridge, hooked, huggingface, plugged
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -55,8 +55,12 @@ def load_port(cell: Cell, checkpoint: Checkpoint) -> Runner:
 
     Raises:
         Refused: the port says itself that it does not support the model or the mode.
+        Unavailable: no installed package brings the port.
+        PortError: a plugged port does not keep the interface.
         CheckpointError: the weights do not fit the config.
     """
+    if cell.mode.is_plugged:
+        return plugged.load(cell, checkpoint)
     if cell.mode.port == "bridge":
         return bridge.load(cell, checkpoint)
     if cell.mode.port == "hooked":
