@@ -52,6 +52,11 @@ def plugged_names() -> tuple[str, ...]:
     return tuple(sorted({entry.name for entry in entry_points(group=GROUP)}))
 
 
+def plugged_packages() -> tuple[str, ...]:
+    """Give the names of the packages that bring them."""
+    return tuple(sorted({entry.dist.name for entry in entry_points(group=GROUP) if entry.dist}))
+
+
 def plugged_ports() -> dict[str, PluggedPort]:
     """Give the ports that installed packages bring, by name; none is imported.
 

@@ -92,7 +92,14 @@ def test_a_page_has_one_reproduction_and_what_it_prints(page):
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_a_reproduction_needs_nothing_of_this_project(page):
     imported = re.findall(r"^\s*(?:from|import) (\w+)", blocks(page, "python")[0], re.MULTILINE)
-    assert set(imported) <= {"copy", "einops", "torch", "transformer_lens", "transformers"}
+    assert set(imported) <= {
+        "copy",
+        "einops",
+        "nnterp",
+        "torch",
+        "transformer_lens",
+        "transformers",
+    }
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
