@@ -1,11 +1,13 @@
 from importlib.metadata import EntryPoint
 
+import pandas as pd
 import pytest
 
-from harness import plugged
+from harness import plugged, provenance
 from harness.case import LOADING_MODES, Case, Cell, mode_named
 from harness.errors import SelectionError
 from harness.plugged import GROUP, plugged_ports
+from harness.report import words
 from harness.selection import Selection, check_names, is_asked
 
 
@@ -90,3 +92,21 @@ def test_a_plugged_port_is_asked_what_a_port_is_and_not_what_the_reference_is():
         if is_asked(name, mode="mine", dtype="exact")
     }
     assert asked == {"causality", "padding", "batch", "pattern", "hook_semantics"}
+
+
+def test_a_run_says_which_release_of_a_port_it_measured(bring):
+    bring(entry("mine", package="pytest-xdist"))
+    assert provenance.gather()["packages"]["pytest-xdist"]
+
+
+def test_the_table_of_a_run_has_a_column_for_a_plugged_mode():
+    axes = {"family": "gpt2", "checkpoint": "synthetic", "dtype": "exact", "verdict": "pass"}
+    cells = pd.DataFrame(
+        {**axes, "loading_mode": mode, "worst_error_ratio": 1.0, "worst_rel_l2": 1e-15}
+        for mode in ("mine", "hf_sdpa")
+    )
+    assert [column.header for column in words._matrix(cells).columns] == [
+        "family",
+        "hf\nsdpa",
+        "mine",
+    ]
