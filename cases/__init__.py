@@ -3,6 +3,7 @@
 from cases import (
     bert,
     bloom,
+    chatglm,
     cohere,
     cohere2,
     doge,
@@ -41,6 +42,7 @@ from cases import (
 ALL = (
     *bert.CASES,
     *bloom.CASES,
+    *chatglm.CASES,
     *cohere.CASES,
     *cohere2.CASES,
     *doge.CASES,

@@ -6,7 +6,7 @@ import hashlib
 import json
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from typing import Final, Literal
 
 from packaging.requirements import Requirement
@@ -106,6 +106,11 @@ DTYPES: Final = (EXACT, "float32", "bfloat16", "float16")
 DEFAULT_DTYPES: Final = (EXACT, "float32", "bfloat16")
 DEVICES: Final = ("cpu", "cuda", "mps")
 
+BY_PROCESSING: Final = "processing"
+ASKED_RELATIONS: Final = (BY_PROCESSING, "equal")
+"""In which sense comparisons are made: what the loading mode's processing leaves of the reference,
+or `equal`, which forces each site to be the reference's and shows what the processing does."""
+
 PROBES: Final = (
     "repeatability",  # first, while the model has seen nothing that it could keep
     "causality",
@@ -184,7 +189,11 @@ class Limitation:
     def over(self) -> bool:
         """Say whether the release that ends it is installed."""
         requirement = Requirement(self.until)
-        return requirement.specifier.contains(version(requirement.name), prereleases=True)
+        try:
+            installed = version(requirement.name)
+        except PackageNotFoundError:
+            return False
+        return requirement.specifier.contains(installed, prereleases=True)
 
     def names(self, site: str) -> bool:
         """Say whether the site is one of `sites`, with its layer or without."""
@@ -203,7 +212,8 @@ class Case:
     """A model to compare: a family's variant and the checkpoint that carries its weights.
 
     `checkpoint` is `synthetic`, `synthetic:<size>`, `packaged:<name>`, `hub:<id>@<commit>` or
-    `folder:<path>`.
+    `folder:<path>`; `hub+code:` and `folder+code:` run the checkpoint's own Python files, once
+    `--trust-remote-code` names the case.
     """
 
     family: str

@@ -15,9 +15,11 @@ from typing import Annotated, Final
 import typer
 from rich.console import Console
 
-from harness import cli_coverage, cli_gate, cli_search
-from harness.errors import HarnessError, RunFolderError, UsageError
-from harness.selection import Selection
+from harness import cli_convert, cli_coverage, cli_explain, cli_gate, cli_search
+from harness.case import BY_PROCESSING
+from harness.cli_names import RUNS, found_run
+from harness.errors import HarnessError, UsageError
+from harness.selection import Selection, checked_relation
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, help=__doc__, pretty_exceptions_enable=False
@@ -26,8 +28,9 @@ app = typer.Typer(
 cli_gate.register(app)
 cli_search.register(app)
 cli_coverage.register(app)
+cli_convert.register(app)
+cli_explain.register(app)
 
-_RUNS: Final = Path("reports/runs")
 _PYTEST_FAILED: Final = 1
 _PYTEST_NOTHING: Final = 5
 
@@ -45,16 +48,23 @@ def run(  # noqa: PLR0917 - typer makes options of all of them
     probe: Names = None,
     prompts: Annotated[int, typer.Option(help="prompts drawn beside the bank")] = 3,
     prompt_seed: Annotated[str, typer.Option(help="seed of these, or `today`")] = "0",
-    out: Annotated[Path, typer.Option(help="folder of runs")] = _RUNS,
+    out: Annotated[Path, typer.Option(help="folder of runs")] = RUNS,
     jobs: Annotated[str, typer.Option(help="worker processes, or `auto`")] = "1",
     resume: Annotated[Path | None, typer.Option(help="finish this run")] = None,
     cases: Annotated[Path, typer.Option(help="folder or file of cases")] = Path("cases"),
+    trust_remote_code: cli_gate.Trusted = None,
     baseline: Annotated[
         Path | None, typer.Option(help="gate against it; by default reports/baselines/default")
     ] = None,
+    relation: Annotated[
+        str, typer.Option(help="`equal` forces every site to be compared as it is; no gate then")
+    ] = BY_PROCESSING,
     keyword: Annotated[str, typer.Option("-k", help="pytest's own selection")] = "",
 ) -> None:
     """Measure and judge the matrix, as `pytest CASES` does, then gate it against the baseline."""
+    from harness.record import asked_relation, read_run
+    from harness.report.marks import forced_words
+
     if not cases.exists():
         message = f"no {cases} here; run this where your cases are, or give --cases"
         raise UsageError(message)
@@ -68,15 +78,19 @@ def run(  # noqa: PLR0917 - typer makes options of all of them
         "probe": probe,
     }
     selection = cli_gate.checked_selection(**axes)
+    checked_relation(relation)
     accepted = cli_gate.accepted_baseline(baseline)
     name = f"{dt.datetime.now(dt.timezone.utc):%Y%m%dT%H%M%S}-{os.getpid()}"
-    folder = _found_run(resume) if resume else (out / name).resolve()
+    folder = found_run(resume) if resume else (out / name).resolve()
+    begun = asked_relation(read_run(folder)) if resume else relation
     arguments = [str(cases), "-q", f"--out={out}", f"--run={name}", f"--prompts={prompts}"]
     arguments += [f"--{axis}={value}" for axis, values in axes.items() for value in values or ()]
-    arguments += [f"--prompt-seed={prompt_seed}", "-p", "no:cacheprovider"]
+    arguments += [f"--prompt-seed={prompt_seed}", f"--relation={relation}"]
+    arguments += ["-p", "no:cacheprovider"]
     arguments += ["-n", jobs] if jobs != "1" else []
     arguments += [f"--resume={folder}"] if resume else []
     arguments += ["-k", keyword] if keyword else []
+    arguments += [f"--trust-remote-code={case}" for case in trust_remote_code or ()]
     # A process of its own, so that pytest can watch the plugin being imported.
     command = [sys.executable, "-m", "pytest", *arguments]
     code = subprocess.run(command, check=False).returncode  # noqa: S603 - no shell
@@ -88,7 +102,9 @@ def run(  # noqa: PLR0917 - typer makes options of all of them
         raise UsageError(message)
     if code not in {0, _PYTEST_FAILED}:
         raise typer.Exit(2)
-    if accepted is not None:
+    if begun != BY_PROCESSING:
+        print(f"not gated: {forced_words(begun)}")
+    elif accepted is not None:
         gated = cli_gate.gate_run(
             accepted, folder, Selection() if resume else selection, whole=not (keyword or resume)
         )
@@ -105,7 +121,7 @@ def replay(
     from harness.measure.replay import replay_cell
     from harness.report.words import failure_message
 
-    again = replay_cell(_found_run(run), cell)
+    again = replay_cell(found_run(run), cell)
     console = Console()
     if again.result.row["first_site"] or not again.result.deltas:
         console.print(
@@ -128,7 +144,7 @@ def show(
 
     console = Console(highlight=False, soft_wrap=True)
     print_run(
-        _found_run(run), write=lambda line: console.print(line, markup=False), messages=messages
+        found_run(run), write=lambda line: console.print(line, markup=False), messages=messages
     )
 
 
@@ -144,7 +160,7 @@ def logits(
     from harness.record import read_deltas
     from harness.report.words import logits_table
 
-    deltas = read_deltas(_found_run(run))
+    deltas = read_deltas(found_run(run))
     asked = {"family": family, "checkpoint": checkpoint, "loading_mode": mode, "dtype": dtype}
     for column, values in asked.items():
         if values:
@@ -163,7 +179,7 @@ def bounds(
     from harness.record import read_cells, read_deltas
     from harness.report.words import quantiles_table
 
-    folder = _found_run(run)
+    folder = found_run(run)
     cells = read_cells(folder)
     clean = cells[cells.verdict == "pass"].cell_id
     deltas = read_deltas(folder)
@@ -176,17 +192,6 @@ def pin(repo_id: Annotated[str, typer.Argument(help="a model's id on the hub")])
     from harness.models.checkpoints.hub import pin as look_up
 
     print(look_up(repo_id))
-
-
-def _found_run(run: Path) -> Path:
-    """Give the run's folder: a path, or a name below reports/runs."""
-    for candidate in (run, _RUNS / run):
-        if (candidate / "run.json").is_file():
-            return candidate.resolve()
-    names = sorted(path.name for path in _RUNS.glob("*") if (path / "run.json").is_file())
-    few = 10
-    message = f"{run} is not a run; below {_RUNS}: {', '.join(names[-few:]) or 'none yet'}"
-    raise RunFolderError(message)
 
 
 def main() -> None:

@@ -53,6 +53,11 @@ def coverage(
     selection = Selection(family=tuple(family or ()))
     check_names(selection, families=FAMILIES, variants=())
     asked = {name: FAMILIES[name] for name in dict.fromkeys(family or FAMILIES)}
+    foreign = [name for name, record in asked.items() if not record.is_native]
+    asked = {name: record for name, record in asked.items() if record.is_native}
+    if not asked:
+        message = f"transformers has no config class for {', '.join(foreign)}"
+        raise SelectionError(message)
     found = []
     columns = (TextColumn("{task.description:44}"), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, TimeElapsedColumn(), console=Console(stderr=True)) as progress:
@@ -77,6 +82,8 @@ def coverage(
         name: {key: why for key, why in record.unexercised.items() if not field or key in field}
         for name, record in asked.items()
     }
+    if foreign:
+        print(f"not asked, since transformers has no config class for them: {', '.join(foreign)}")
     faults = faults_in(found, reasons)
     if share(found) < at_least:
         faults.append(f"{share(found):.1%} of the fields are exercised, allowed: {at_least:.1%}")

@@ -35,6 +35,10 @@ Seed = Annotated[int, typer.Option("--prompt-seed", help="seed of these")]
 Given = Annotated[
     str, typer.Option("--with", metavar="SPEC", help="requirements that hold on every side")
 ]
+Trusted = Annotated[
+    list[str] | None,
+    typer.Option(metavar="CASE", help="run the Python files of this case's checkpoint"),
+]
 Python = Annotated[str | None, typer.Option(help="version of Python of the environments")]
 
 
@@ -107,10 +111,12 @@ def measure(
     prompt_seed: Seed = 0,
     given: Given = "",
     python: Python = None,
+    trust_remote_code: Trusted = None,
     out: Annotated[Path | None, typer.Option(help="the run's folder")] = None,
 ) -> None:
     """Measure cells with the releases of a SPEC, in an environment of their own: a recorded run."""
     from harness.gating import question_for, source_of
+    from harness.models.remote_code import trust
     from harness.report.words import print_run
     from harness.versions.measuring import Subject, measure_in
 
@@ -123,6 +129,7 @@ def measure(
         checkpoint=checkpoint,
         probe=probe,
     )
+    trust(trust_remote_code or ())
     now = dt.datetime.now(dt.timezone.utc)
     run = out or _RUNS / f"measured-{now:%Y%m%dT%H%M%S}"
     if run.exists() and any(run.iterdir()):

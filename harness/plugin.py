@@ -15,14 +15,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
-from harness.case import Case, Cell
+from harness.case import BY_PROCESSING, Case, Cell
 from harness.errors import RunFolderError, UsageError
-from harness.record import GREEN, RED, finished_cells, read_cells, read_run
+from harness.record import GREEN, RED, asked_relation, finished_cells, read_cells, read_run
 from harness.selection import (
     AXES,
     Selection,
     cells_of,
     check_names,
+    checked_relation,
     probe_cells_of,
     values_of,
 )
@@ -74,6 +75,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="seed of the drawn prompts; `today` takes the date, as nightly runs do",
     )
     group.addoption(
+        "--trust-remote-code",
+        action="append",
+        default=[],
+        metavar="CASE",
+        help="run the Python files of this case's checkpoint; read them before",
+    )
+    group.addoption(
+        "--relation",
+        default=BY_PROCESSING,
+        metavar="NAME",
+        help="`equal` compares every site as it is, whatever the loading mode does to it",
+    )
+    group.addoption(
         "--shrink-seconds",
         type=float,
         default=20.0,
@@ -99,14 +113,20 @@ def _session(config: pytest.Config) -> Session:
 
         variants = {name for family in FAMILIES.values() for name in family.variant_names}
         check_names(selection, families=FAMILIES, variants=variants)
+    if trusted := config.getoption("trust_remote_code"):
+        from harness.models.remote_code import trust
+
+        trust(trusted)
     plan = {
         "drawn": config.getoption("prompts"),
         "seed": _seed(config.getoption("prompt_seed")),
         "shrink_seconds": config.getoption("shrink_seconds"),
+        "relation": checked_relation(config.getoption("relation")),
     }
     if resumed := config.getoption("resume"):
         run = Path(resumed).resolve()
         stored = read_run(run)
+        _check_relation(plan["relation"], asked_relation(stored))
         if selection == Selection():
             selection = Selection(
                 **{axis: tuple(names) for axis, names in stored["selection"].items()}
@@ -124,6 +144,14 @@ def _session(config: pytest.Config) -> Session:
         message = f"{run} is there already; --resume it, or give another --run"
         raise RunFolderError(message)
     return Session(run=run, selection=selection, plan=plan)
+
+
+def _check_relation(asked: str, begun: str) -> None:
+    if asked not in {BY_PROCESSING, begun}:
+        message = (
+            f"--relation {asked}: this run was begun with {begun}; leave it out, or begin anew"
+        )
+        raise UsageError(message)
 
 
 def _seed(words: str) -> int:

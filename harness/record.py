@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from harness.case import BY_PROCESSING
 from harness.errors import RunFolderError
 
 if TYPE_CHECKING:
@@ -91,6 +92,7 @@ COLUMNS: Final[dict[str, tuple[Column, ...]]] = {
         _column("worst_rel_l2", _REAL, "largest rel_l2 over its deltas", _NOT_RUN),
         _column("worst_error_ratio", _REAL, "largest error_ratio ÷ chance_factor", _NOT_RUN),
         _column("checkpoint_digest", _TEXT, "sha256 over the checkpoint's files", _NOT_RUN),
+        _column("remote_code", _TEXT, "the checkpoint's own code, file=sha256", "none was run"),
         _column("seconds", _REAL, "wall time of the cell, seconds"),
         _column("peak_rss_mb", _REAL, "peak memory of the process so far, MiB"),
     ),
@@ -104,6 +106,12 @@ COLUMNS: Final[dict[str, tuple[Column, ...]]] = {
         _column("tensor_shape", _LABEL, "shape of the port's tensor, e.g. 2x11x20"),
         _column("n_compared", _WHOLE, "values compared: neither padding nor masked out"),
         _column("relation", _LABEL, "sense in which the two must agree here"),
+        _column(
+            "agrees_as",
+            _LABEL,
+            "relation by the mode's processing in which a row passes that fails as it was forced",
+            "no relation was forced, or the row passes, or fails by its mode's relation too",
+        ),
         _column(
             "passed_through", pa.bool_(), "the reference's own code computed the port's tensor"
         ),
@@ -119,7 +127,7 @@ COLUMNS: Final[dict[str, tuple[Column, ...]]] = {
         _column("std_port", _MEASURED, "their standard deviation, relation not applied"),
         _column("std_reference", _MEASURED, "the same of the reference"),
         _column("raw_max_abs", _MEASURED, "largest |port - reference| with nothing taken out"),
-        _column("shift_abs", _MEASURED, "largest part that the relation took out"),
+        _column("shift_abs", _MEASURED, "largest part that the relation, or agrees_as, takes out"),
         _column("reference_error", _MEASURED, "rel_l2 of the reference against the oracle"),
         _column("port_error", _MEASURED, "rel_l2 of the port against the oracle"),
         _column("typical_error", _MEASURED, "reference_error, root mean square over prompts"),
@@ -293,6 +301,15 @@ def read_run(path: str | Path) -> dict[str, Any]:
         )
         raise RunFolderError(message)
     return described
+
+
+def asked_relation(described: Mapping[str, Any]) -> str:
+    """Give the relation that a run's comparisons were forced to; `processing` where none was.
+
+    Args:
+        described: What run.json says.
+    """
+    return str(described.get("plan", {}).get("relation", BY_PROCESSING))
 
 
 def finished_cells(path: str | Path) -> frozenset[str]:

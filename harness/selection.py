@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from harness.case import (
+    ASKED_RELATIONS,
     DEFAULT_DTYPES,
     DEFAULT_MODES,
     DEVICES,
@@ -114,10 +115,28 @@ def check_names(selection: Selection, *, families: Iterable[str], variants: Iter
     for axis, names in known.items():
         for value in getattr(selection, axis):
             if value not in names:
-                near = difflib.get_close_matches(value, names, n=1, cutoff=0.4)
-                nearest = f"did you mean {near[0]!r}? " if near else ""
-                message = f"unknown {axis} {value!r}; {nearest}known: {', '.join(names)}"
+                meant = did_you_mean(value, names)
+                message = f"unknown {axis} {value!r}; {meant}known: {', '.join(names)}"
                 raise SelectionError(message)
+
+
+def did_you_mean(value: str, names: Iterable[str]) -> str:
+    """Give a sentence with the name that is nearest to a wrong one; nothing if none is near."""
+    near = difflib.get_close_matches(value, list(names), n=1, cutoff=0.4)
+    return f"did you mean {near[0]!r}? " if near else ""
+
+
+def checked_relation(name: str) -> str:
+    """Give the relation that comparisons are asked in.
+
+    Raises:
+        SelectionError: it is none of ASKED_RELATIONS.
+    """
+    if name in ASKED_RELATIONS:
+        return name
+    meant = did_you_mean(name, ASKED_RELATIONS)
+    message = f"unknown relation {name!r}; {meant}known: {', '.join(ASKED_RELATIONS)}"
+    raise SelectionError(message)
 
 
 def cells_of(cases: Iterable[Case], selection: Selection) -> tuple[Cell, ...]:

@@ -83,7 +83,7 @@ def call(monkeypatch, capfd):
 def test_the_installed_command_says_how_it_is_used():
     done = subprocess.run([COMMAND, "--help"], capture_output=True, text=True, check=False)
     assert done.returncode == 0
-    for name in ("run", "replay", "show", "logits", "bounds", "pin"):
+    for name in ("run", "explain", "replay", "show", "logits", "bounds", "pin"):
         assert f" {name} " in done.stdout
 
 
@@ -100,6 +100,7 @@ def test_asking_for_help_loads_no_model_library():
         ("--mode", "brigde", "bridge"),
         ("--dtype", "float23", "float32"),
         ("--device", "cudaa", "cuda"),
+        ("--relation", "eqaul", "equal"),
     ],
 )
 def test_an_unknown_name_is_refused_with_the_nearest_and_all_others(
@@ -169,6 +170,7 @@ def test_two_workers_give_what_one_process_gives_and_green_is_zero(call, measure
     "arguments",
     [
         ("replay", "some-run", "gpt2-default.hf_sdpa.exact"),
+        ("explain", "some-run", "gpt2-default.hf_sdpa.exact"),
         ("show", "some-run"),
         ("show",),
         ("logits", "some-run"),

@@ -262,6 +262,16 @@ def test_a_run_is_gated_against_the_accepted_baseline_and_is_green(call):
     assert written("reports/runs/latest")["overall"] == "not worse"
 
 
+@pytest.mark.usefixtures("cases")
+def test_a_run_whose_relations_were_forced_is_not_gated_though_there_is_a_baseline(call):
+    code, out, _ = call(*RUN, "--relation", "equal")
+    assert (code, "not worse" in out) == (0, False)
+    assert out.splitlines()[-1].startswith("not gated: every comparison was forced to be equal")
+    assert not Path("reports/runs/latest/gate.json").exists()
+    code, _, said = gate(call, "reports/baselines/default", "reports/runs/latest")
+    assert (code, "its relations were forced" in said) == (2, True)
+
+
 def test_a_weight_moved_in_a_port_is_red_with_cell_site_and_side(cases, call):
     (cases / "conftest.py").write_text(FAULT)
     code, out, _ = call(*RUN)

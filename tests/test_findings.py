@@ -94,6 +94,7 @@ def test_a_reproduction_needs_nothing_of_this_project(page):
     imported = re.findall(r"^\s*(?:from|import) (\w+)", blocks(page, "python")[0], re.MULTILINE)
     assert set(imported) <= {
         "copy",
+        "diffusers",
         "einops",
         "nnterp",
         "torch",

@@ -13,7 +13,8 @@ READING = BASE | {"record"}
 JUDGING = READING | {"bounds"}
 MEASURING = JUDGING | {"provenance", "models", "cache", "coverage"}
 BELOW = MEASURING | {"measure", "judge", "report", "selection", "scheduling", "versions"}
-COMMANDS = BELOW | {"gating", "searching", "cli_coverage", "cli_gate", "cli_search"}
+COMMANDS = BELOW | {"gating", "searching", "cli_names"}
+COMMANDS |= {"cli_convert", "cli_coverage", "cli_explain", "cli_gate", "cli_search"}
 
 # Each room, and the rooms that it may import besides itself.
 ROOMS = {
@@ -37,7 +38,10 @@ ROOMS = {
     "cli_gate": BELOW | {"gating"},
     "searching": BELOW | {"gating"},
     "cli_search": BELOW | {"gating", "cli_gate", "searching"},
+    "cli_convert": BELOW,
     "cli_coverage": BELOW,
+    "cli_names": BASE | {"selection"},
+    "cli_explain": BELOW | {"cli_names"},
     "cli": COMMANDS,
     "__init__": COMMANDS | {"plugin", "cli"},  # the facade: anything, but only lazily
 }

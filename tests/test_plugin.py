@@ -104,7 +104,8 @@ def test_a_run_says_where_its_numbers_come_from(folder):
     outside.runpytest(*ONE_MODE, "--dtype=exact", "--prompt-seed=7", "--run=mine")
     described = harness.read_run(outside.path / "reports/runs/mine")
     assert described["selection"] == {"mode": ["hf_sdpa"], "dtype": ["exact"]}
-    assert described["plan"] == {"drawn": 0, "seed": 7, "shrink_seconds": 1.0}
+    plan = {"drawn": 0, "seed": 7, "shrink_seconds": 1.0, "relation": "processing"}
+    assert described["plan"] == plan
     assert {"torch", "transformers", "transformer-lens"} <= set(described["packages"])
 
 
@@ -133,7 +134,8 @@ def test_a_failing_cell_tells_in_four_parts_what_is_wrong(folder):
             "  found:   rel_l2 * in true float64, max |Δ| 0.0001 at [[]*,3[]]",
             "  allowed: 1e-11 *",
             "  first: *",
-            "  next:    harness replay * gpt2-default.hf_sdpa.exact",
+            "  next:    harness explain * gpt2-default.hf_sdpa.exact",
+            "           harness replay * gpt2-default.hf_sdpa.exact",
             "*1 cells: 1 fail;*",
             "FAIL gpt2-default.hf_sdpa.exact at blocks.1.mlp_out",
         ]
@@ -180,6 +182,7 @@ def test_an_empty_selection_is_not_green(folder):
         ("--family=gpt22", "*unknown family 'gpt22'; did you mean 'gpt2'?*"),
         ("--prompt-seed=tomorrow", "*'tomorrow' is neither a whole number nor `today`*"),
         ("--resume=nowhere", "*nowhere is not a run*"),
+        ("--relation=eqaul", "*unknown relation 'eqaul'; did you mean 'equal'?*"),
     ],
 )
 def test_a_wrong_option_is_a_wrong_use_of_pytest(option, told, folder):
@@ -236,6 +239,14 @@ def test_a_run_with_a_part_that_cannot_be_read_is_not_resumed(folder):
     result = outside.runpytest(*QUICK, "--resume=reports/runs/mine")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["*gpt2-default.hf_sdpa.exact.parquet cannot be read*"])
+
+
+def test_a_run_is_not_resumed_in_another_relation_than_it_was_begun_in(folder):
+    outside = folder(GPT2)
+    outside.runpytest(*ONE_MODE, "--dtype=exact", "--run=mine").assert_outcomes(passed=1)
+    result = outside.runpytest(*QUICK, "--resume=reports/runs/mine", "--relation=equal")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*this run was begun with processing*"])
 
 
 def test_a_whole_run_has_nothing_to_resume(folder):

@@ -18,10 +18,12 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from harness.case import BY_PROCESSING
 from harness.errors import RunFolderError, UsageError
 from harness.record import (
     SCHEMA_VERSION,
     TEXT_ORIGIN,
+    asked_relation,
     read_cells,
     read_fingerprints,
     read_prompts,
@@ -30,6 +32,7 @@ from harness.record import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
 DESCRIPTION: Final = "baseline.json"
@@ -93,12 +96,13 @@ def accept(run: Path, into: Path, *, reason: str) -> dict[str, Any]:
 
     Raises:
         RunFolderError: the run cannot be read, or has no fingerprints.
-        UsageError: no reason is given.
+        UsageError: no reason is given, or the run's relations were forced.
     """
     if not reason.strip():
         message = 'a baseline needs a reason; give --reason "what changed and why that is right"'
         raise UsageError(message)
     described = read_run(run)
+    refuse_forced(run, described)
     cells = read_cells(run)
     fingerprints = _slim(read_fingerprints(run))
     if fingerprints.empty:
@@ -142,6 +146,20 @@ def accept(run: Path, into: Path, *, reason: str) -> dict[str, Any]:
     shutil.rmtree(into, ignore_errors=True)
     scratch.rename(into)
     return content
+
+
+def refuse_forced(run: Path, described: Mapping[str, Any]) -> None:
+    """Refuse a run that was judged in another sense than every other run is.
+
+    Raises:
+        UsageError: its relations were forced.
+    """
+    if (relation := asked_relation(described)) != BY_PROCESSING:
+        message = (
+            f"{run}: its relations were forced (--relation {relation}), so that it shows what "
+            "processing does and is no measure for another run; measure again without --relation"
+        )
+        raise UsageError(message)
 
 
 def read_baseline(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.case import Case
 from harness.errors import RunFolderError
-from harness.judge.baseline import is_baseline, read_baseline
+from harness.judge.baseline import is_baseline, read_baseline, refuse_forced
 from harness.record import TEXT_ORIGIN, read_cells, read_fingerprints, read_prompts, read_run
 
 if TYPE_CHECKING:
@@ -47,12 +47,14 @@ def read_side(path: Path, *, name: str = "") -> Side:
 
     Raises:
         RunFolderError: it is neither, cannot be read, or is of another schema.
+        UsageError: it is a run whose relations were forced.
     """
     if is_baseline(path):
         described, cells, fingerprints, prompts = read_baseline(path)
         run = prompts
     else:
         described = read_run(path)
+        refuse_forced(path, described)
         cells = read_cells(path)
         fingerprints = read_fingerprints(path)
         run = read_prompts(path)
@@ -64,7 +66,7 @@ def read_side(path: Path, *, name: str = "") -> Side:
     return Side(
         name=name or str(path),
         packages=described["packages"],
-        cells={row["cell_id"]: row for row in _records(cells)},
+        cells={row["cell_id"]: row for row in records(cells)},
         references=_references(fingerprints),
         ports=_ports(fingerprints),
         prompts=_prompts(cells, prompts[~is_text.reindex(prompts.index)]),
@@ -83,7 +85,7 @@ def case_id(row: Mapping[str, Any]) -> str:
     return Case(family=row["family"], variant=row["variant"], checkpoint=row["checkpoint"]).id
 
 
-def _records(frame: pd.DataFrame) -> list[Row]:
+def records(frame: pd.DataFrame) -> list[Row]:
     """Give rows as plain values; what is missing is None, where pandas says NaN."""
     plain = frame.astype(object)
     rows = plain.where(plain.notna(), None).to_dict("records")
@@ -92,7 +94,7 @@ def _records(frame: pd.DataFrame) -> list[Row]:
 
 def _references(frame: pd.DataFrame) -> dict[tuple[CaseKey, str, str], dict[SiteKey, Row]]:
     found: dict[tuple[CaseKey, str, str], dict[SiteKey, Row]] = {}
-    for row in _records(frame[frame.side != "port"]):
+    for row in records(frame[frame.side != "port"]):
         key = (case_key(row), row["dtype"], row["side"])
         found.setdefault(key, {})[row["site"], row["relation"]] = row
     return found
@@ -100,27 +102,27 @@ def _references(frame: pd.DataFrame) -> dict[tuple[CaseKey, str, str], dict[Site
 
 def _ports(frame: pd.DataFrame) -> dict[str, dict[str, Row]]:
     found: dict[str, dict[str, Row]] = {}
-    for row in sorted(_records(frame[frame.side == "port"]), key=lambda row: row["place"]):
+    for row in sorted(records(frame[frame.side == "port"]), key=lambda row: row["place"]):
         found.setdefault(row["cell_id"], {})[row["site"]] = row
     return found
 
 
 def _prompts(cells: pd.DataFrame, prompts: pd.DataFrame) -> dict[str, tuple[Row, ...]]:
     """Give the prompts of each case, from the first of its cells that ran them all."""
-    cases = {row["cell_id"]: case_id(row) for row in _records(cells)}
+    cases = {row["cell_id"]: case_id(row) for row in records(cells)}
     found: dict[str, tuple[Row, ...]] = {}
     for cell, group in prompts.groupby("cell_id", sort=False, observed=True):
         case = cases.get(str(cell))
         # A cell that broke off has the prompts up to there.
         if case is not None and len(group) > len(found.get(case, ())):
-            found[case] = tuple(_records(group))
+            found[case] = tuple(records(group))
     return found
 
 
 def _texts(prompts: pd.DataFrame) -> dict[str, dict[str, Row]]:
     """Give the token ids of texts, by the cell that asked and the text's name."""
     found: dict[str, dict[str, Row]] = {}
-    for row in _records(prompts):
+    for row in records(prompts):
         ids = [[int(token) for token in tokens] for tokens in row["tokens"]]
         mask = [[int(bit) for bit in bits] for bits in row["attention_mask"]]
         name = row["origin"].removeprefix(TEXT_ORIGIN)
@@ -129,6 +131,6 @@ def _texts(prompts: pd.DataFrame) -> dict[str, dict[str, Row]]:
 
 
 def _smallest(cells: pd.DataFrame, prompts: pd.DataFrame) -> dict[str, Row]:
-    named = {row["cell_id"]: row["first_prompt_id"] for row in _records(cells)}
-    rows = _records(prompts)
+    named = {row["cell_id"]: row["first_prompt_id"] for row in records(cells)}
+    rows = records(prompts)
     return {row["cell_id"]: row for row in rows if named.get(row["cell_id"]) == row["prompt_id"]}

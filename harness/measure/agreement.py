@@ -37,10 +37,10 @@ def measure(
         HarnessError: there is nothing to compare.
     """
     reference = references.of(cell)
-    outcome.digest = reference.checkpoint.digest
+    outcome.checkpoint = reference.checkpoint
     with numerics_of(cell.dtype):
         port = load(cell, reference.checkpoint)
-    comparer = CellComparer(cell, reference=reference, port=port)
+    comparer = CellComparer(cell, reference=reference, port=port, forced=plan.forced)
     vocabulary = Vocabulary.of(reference.checkpoint.config, padding=True)
     prompts = plan.prompts_for(vocabulary)
     if plan.lenient and prompts:
@@ -63,6 +63,8 @@ def measure(
     outcome.first = comparer.first_failure(outcome.deltas)
     if outcome.first is not None:
         _describe_failure(comparer, vocabulary, plan, outcome)
+        if plan.forced:
+            _say_senses(comparer, prompts, outcome)
     if not outcome.deltas:
         message = "nothing was compared: no site is common to reference and port, or no prompt"
         raise HarnessError(message)
@@ -176,6 +178,29 @@ def _describe_failure(
         key=lambda p: len(p.tokens) * len(p.tokens[0]),
     )
     outcome.tightest = comparer.tightest(longest, str(first["site"]))
+
+
+def _say_senses(comparer: CellComparer, prompts: Sequence[Prompt], outcome: Outcome) -> None:
+    """Say of each failing row in which sense it would pass, had none been forced.
+
+    All is compared once more, by the mode's processing, and judged as it would have been then.
+    """
+    own = CellComparer(comparer.cell, reference=comparer.reference, port=comparer.port)
+    own.compared = comparer.compared
+    distances = {prompt.prompt_id: own.distances(prompt) for prompt in outcome.prompts}
+    own.learn_typical_errors([row for each in prompts for row in distances[each.prompt_id]])
+    senses = {
+        (name, row["site"]): {"agrees_as": row["relation"], "shift_abs": row["shift_abs"]}
+        for name, rows in distances.items()
+        for row in map(own.judged, rows)
+        if row["verdict"] == "pass"
+    }
+    outcome.deltas = [
+        {**row, **senses.get((row["prompt_id"], row["site"]), {})}
+        if row["verdict"] == "fail"
+        else row
+        for row in outcome.deltas
+    ]
 
 
 def fails_at(deltas: Sequence[Row], prompt: Prompt, site: str) -> bool:

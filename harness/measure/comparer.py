@@ -15,7 +15,7 @@ from harness.measure.compare import brought_together, compare, relative_distance
 from harness.measure.entries import by_x, entries, spread
 from harness.measure.fingerprint import Fingerprint
 from harness.measure.references import Reference, numerics_of
-from harness.measure.relations import Relation, relation_for, tightest_relation
+from harness.measure.relations import EQUAL, Relation, relation_for, tightest_relation
 from harness.measure.routing import NO_FLIPS, experts_chosen, flips_between
 from harness.measure.verdict import differs_by_itself
 from harness.models.families import FAMILIES
@@ -35,8 +35,10 @@ Row = dict[str, Any]
 class CellComparer:
     """A cell's reference and port, loaded, and the sites at which both can be read."""
 
-    def __init__(self, cell: Cell, *, reference: Reference, port: Runner) -> None:
-        """Work out the sites to compare and the relation at each."""
+    def __init__(
+        self, cell: Cell, *, reference: Reference, port: Runner, forced: bool = False
+    ) -> None:
+        """Work out the sites to compare and the relation at each: `forced` makes all equal."""
         self.cell = cell
         self.reference = reference
         self.port = port
@@ -62,7 +64,7 @@ class CellComparer:
             if relation is None or site not in offered:
                 missing.append(site)
             else:
-                self.relations[site] = relation
+                self.relations[site] = EQUAL if forced else relation
         self._typical: dict[str, float] = {}
         self._chosen = experts_chosen(reference.checkpoint.config)
         self.routing_flips = 0

@@ -77,6 +77,7 @@ def _pool() -> Pool:
         [
             fields_of(family, spelled_once(family, family.variant_config(variant)))
             for family in FAMILIES.values()
+            if family.is_native
             for variant in family.variant_names
         ]
     )

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from harness.case import BY_PROCESSING
 from harness.measure.prompts import bank
 
 if TYPE_CHECKING:
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
     from harness.case import Cell, Prompt
     from harness.measure.prompts import Vocabulary
+    from harness.models.checkpoints import Checkpoint
 
 Row = dict[str, Any]
 
@@ -26,7 +28,8 @@ class Plan:
     else the bank is, so that a nightly run whose drawn prompts change stays comparable. A
     `lenient` plan counts hooks that never fire among the missing sites: which ones another
     version has is for a gate to judge. `exchange` is the folder in which the two sides of a gate
-    leave what they save.
+    leave what they save. `relation` is one of ASKED_RELATIONS: what is forced to be equal
+    shows what processing does, and, in `hidden_to_logits`, what conventions do.
     """
 
     drawn: int = 3
@@ -35,6 +38,12 @@ class Plan:
     lenient: bool = False
     prompts: tuple[Prompt, ...] | None = None
     exchange: Path | None = None
+    relation: str = BY_PROCESSING
+
+    @property
+    def forced(self) -> bool:
+        """Say whether another relation is asked for than the mode's processing gives."""
+        return self.relation != BY_PROCESSING
 
     def prompts_for(self, vocabulary: Vocabulary) -> tuple[Prompt, ...]:
         """Give the prompts to run: those that replace all, or else the bank and drawn ones."""
@@ -79,7 +88,7 @@ class Outcome:
         self.first: Row | None = None
         self.tightest: str | None = None
         self.smallest: str | None = None
-        self.digest: str | None = None
+        self.checkpoint: Checkpoint | None = None
         self.woken: tuple[str, ...] = ()
         self.routing_flips = 0
         self.unjudged = 0
@@ -108,10 +117,17 @@ class Outcome:
             "worst_error_ratio": largest(
                 row["error_ratio"] / row["chance_factor"] for row in self.deltas
             ),
-            "checkpoint_digest": self.digest,
+            "checkpoint_digest": self.checkpoint.digest if self.checkpoint else None,
+            "remote_code": _code_of(self.checkpoint),
         }
 
 
 def largest(values: Iterable[float]) -> float | None:
     """Give the largest; NaN is larger than any number, wherever it stands. None of none."""
     return max(values, key=lambda value: (math.isnan(value), value), default=None)
+
+
+def _code_of(checkpoint: Checkpoint | None) -> str | None:
+    """Name the Python files of a checkpoint that may be run, with their sha256, by spaces."""
+    code = checkpoint.code if checkpoint else {}
+    return " ".join(f"{name}={digest}" for name, digest in code.items()) or None

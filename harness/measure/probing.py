@@ -49,7 +49,7 @@ def measure(
         HarnessError: nothing was owed, so that nothing was compared.
     """
     reference = references.of(cell)
-    outcome.digest = reference.checkpoint.digest
+    outcome.checkpoint = reference.checkpoint
     with numerics_of(cell.dtype):
         runner = load(cell, reference.checkpoint)
     probe = PROBES[str(cell.probe)]
@@ -63,7 +63,13 @@ def measure(
     if not prompts:
         message = f"no prompt that {cell.probe} can be asked on: it needs one without padding"
         raise HarnessError(message)
-    model = Model(cell=cell, runner=runner, reference=reference, exchange=plan.exchange)
+    model = Model(
+        cell=cell,
+        runner=runner,
+        reference=reference,
+        exchange=plan.exchange,
+        naive=plan.forced,
+    )
     questioner = Questioner(model, prompts)
     outcome.compared = model.sites
     outcome.missing = tuple(site for site in reference.runner.sites if site not in model.sites)
@@ -74,8 +80,9 @@ def measure(
     outcome.prompts += questioner.texts.values()
     outcome.passed_through = runner.passed_through()
     failing = any(row["verdict"] == "fail" for row in outcome.deltas)
-    if questioner.raised is not None and not failing:
-        raise questioner.raised
+    raised = questioner.raised  # of the prompts asked, not of what is tried to find a smaller one
+    if raised is not None and not failing:
+        raise raised
     if not outcome.deltas:
         message = f"{cell.probe}: nothing was owed, so that nothing was compared"
         raise HarnessError(message)
@@ -85,8 +92,8 @@ def measure(
     outcome.first = next(iter((*new, *firsts.values())), None)
     if outcome.first is not None:
         _describe(questioner, outcome.first, vocabulary, plan, outcome, known=not new)
-    if questioner.raised is not None:
-        return "fail", f"{reason}; beside it a check raised {questioner.raised!r}"
+    if raised is not None:
+        return "fail", f"{reason}; beside it a check raised {raised!r}"
     return verdict, reason
 
 
@@ -163,6 +170,9 @@ class Questioner:
         self.routing_flips += flips.number
         rows = []
         for site, actual in owed.actual.items():
+            if not (owed.bitwise or self._can_be_judged(site)):
+                self.unjudged += 1
+                continue
             untouched = flips.untouched(site)
             counts = counted(owed, site, actual, owed.expected[site], self.model.cell.dtype)
             if untouched is not None:
@@ -172,6 +182,14 @@ class Questioner:
                 continue
             rows.append(self._row(owed, prompt, site, counts))
         return rows
+
+    def _can_be_judged(self, site: str) -> bool:
+        """Say whether it is known how far rounding goes at a site; exact mode asks no such thing.
+
+        A port can have sites inside attention that the reference's fused one does not show.
+        """
+        shown = site in self.model.reference.runner.sites or site not in self.model.sites
+        return self.model.cell.dtype == EXACT or shown
 
     def _row(self, owed: Owed, prompt: Prompt, site: str, counts: Tensor) -> Row:
         cell = self.model.cell

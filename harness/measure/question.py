@@ -44,7 +44,11 @@ class Question:
                 for cell in self.cells
             ],
             "checkpoints": {
-                name: {"path": str(each.path.resolve()), "digest": each.digest}
+                name: {
+                    "path": str(each.path.resolve()),
+                    "digest": each.digest,
+                    "code": dict(each.code),
+                }
                 for name, each in self.checkpoints.items()
             },
             "prompts": {
@@ -70,7 +74,7 @@ class Question:
         return cls(
             cells=tuple(map(cell_of, content["cells"])),
             checkpoints={
-                name: Checkpoint(path=Path(each["path"]), digest=each["digest"])
+                name: Checkpoint(**{**each, "path": Path(each["path"])})
                 for name, each in content["checkpoints"].items()
             },
             prompts={

@@ -13,7 +13,7 @@ from harness.errors import RunFolderError
 from harness.measure.question import prompt_of
 from harness.measure.references import References
 from harness.measure.run import CellResult, Plan, measure_cell
-from harness.record import read_cells, read_deltas, read_prompts
+from harness.record import asked_relation, read_cells, read_deltas, read_prompts, read_run
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -57,7 +57,8 @@ def replay_cell(run: Path, cell_id: str) -> Replay:
     )
     prompts = read_prompts(run, cell=cell_id)
     asked = tuple(map(prompt_of, prompts.to_dict("records")))
-    plan = Plan(prompts=asked or None, shrink_seconds=0.0)
+    relation = asked_relation(read_run(run))
+    plan = Plan(prompts=asked or None, shrink_seconds=0.0, relation=relation)
     result = measure_cell(cell, run_id=run.name, references=References(), plan=plan)
     before, now = row["checkpoint_digest"], result.row["checkpoint_digest"]
     # A cell that did not get as far as its checkpoint has no digest; pandas reads NaN for it.

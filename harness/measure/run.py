@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import resource
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import torch
 
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 __all__ = ["CellResult", "Plan", "measure_cell"]
 
 Row = dict[str, Any]
+
+_MISSING: Final = {"check": None, "power": None, "agrees_as": None}
+"""Columns of a delta that only some have."""
 
 
 def measure_cell(
@@ -63,7 +66,7 @@ def measure_cell(
     return CellResult(
         cell=cell,
         row=row,
-        deltas=tuple({**axes, "check": None, "power": None, **delta} for delta in outcome.deltas),
+        deltas=tuple({**axes, **_MISSING, **delta} for delta in outcome.deltas),
         prompts=tuple(
             _prompt_row(
                 prompt, cell, run_id, fingerprinted=prompt.prompt_id in outcome.fingerprinted

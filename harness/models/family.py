@@ -65,7 +65,8 @@ class Family:
     to a sink beside the keys. `chooses_keys`: attention leaves keys out by what they hold.
     `residual_gains`: the parameters that multiply the stream beside a branch. `unexercised`: config
     fields that change numbers and that no variant sets away from their default, each with the
-    reason. `head`: how logits come from the last hidden state. Source of module paths:
+    reason. `head`: how logits come from the last hidden state. `shapes`: the tensors of a config's
+    checkpoint, of a family that transformers has no class for. Source of module paths:
     `transformers.models.<family>`.
     """
 
@@ -89,6 +90,12 @@ class Family:
     residual_gains: Mapping[str, str] = field(default_factory=dict)
     unexercised: Mapping[str, str] = field(default_factory=dict)
     head: Head = field(default_factory=Head)
+    shapes: Callable[[Config], Mapping[str, tuple[int, ...]]] | None = None
+
+    @property
+    def is_native(self) -> bool:
+        """Say whether transformers has a class for the family."""
+        return self.shapes is None
 
     def variant_config(self, variant: str) -> dict[str, Any]:
         """Give the whole config of a variant; None in a variant removes the field.

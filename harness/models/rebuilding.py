@@ -153,7 +153,7 @@ class Rebuilder:
             with torch.no_grad():
                 for name, parameter in model.named_parameters():
                     parameter.copy_(self._weights[name])
-            runner = TransformersRunner(self.family, model.eval(), norms={}, traces_attention=False)
+            runner = TransformersRunner(self.family, model.eval(), norms={}, traces=())
             return [runner.run(prompt, [LOGITS])[LOGITS] for prompt in prompts]
         except Exception as error:  # each class has errors of its own for what makes no sense
             message = f"{self.family.name}: {type(error).__name__}: {error}"

@@ -14,6 +14,14 @@ MARKS: Final = {"fail": "✗", "stale": "stale", "error": "error", "known": "kno
 _SHOWN_TOKENS: Final = 40
 
 
+def forced_words(relation: str) -> str:
+    """Say what a run is whose comparisons were forced to a relation."""
+    return (
+        f"every comparison was forced to be {relation} (--relation {relation}), so that this run "
+        "shows what processing does, and is no baseline"
+    )
+
+
 def named_families(cells: pd.DataFrame) -> pd.Series:
     """Give the family of each cell, with its checkpoint where that is not the synthetic one."""
     families = cells.family.astype(str)
@@ -36,3 +44,9 @@ def tokens_of(prompt: Row) -> str:
     text = str(rows if len(rows) > 1 else rows[0])
     shown = text if len(rows) * len(rows[0]) <= _SHOWN_TOKENS else f"{text[:150]} …"
     return f"{shown} ({len(rows)} × {len(rows[0])} tokens, {prompt['origin']})"
+
+
+def next_lines(cell: Row) -> str:
+    """Say what to do about a cell that is not green: have it explained, or measured again."""
+    where = f"{cell['run_id']} {cell['cell_id']}"
+    return f"  next:    harness explain {where}\n           harness replay {where}"

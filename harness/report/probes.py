@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from rich.table import Table
 
 from harness.case import PROBES
-from harness.report.marks import MARKS, name_of, named_families, tokens_of
+from harness.report.marks import MARKS, name_of, named_families, next_lines, tokens_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -83,6 +83,6 @@ def probe_message(cell: Row, deltas: Sequence[Row], prompts: Sequence[Row]) -> s
             f"  prompt:  {tokens_of(prompt)}",
             f"  reason:  {cell['reason']}",
             f"  owed:    harness/measure/probes/{cell['probe']}.py says what and why",
-            f"  next:    harness replay {cell['run_id']} {cell['cell_id']}",
+            next_lines(cell),
         )
     )

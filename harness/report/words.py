@@ -10,9 +10,24 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from harness.case import LOADING_MODES
-from harness.record import RED, VERDICTS, read_cells, read_deltas, read_prompts
-from harness.report.marks import MARKS, name_of, named_families, tokens_of
+from harness.case import BY_PROCESSING, LOADING_MODES
+from harness.record import (
+    RED,
+    VERDICTS,
+    asked_relation,
+    read_cells,
+    read_deltas,
+    read_prompts,
+    read_run,
+)
+from harness.report.marks import (
+    MARKS,
+    forced_words,
+    name_of,
+    named_families,
+    next_lines,
+    tokens_of,
+)
 from harness.report.probes import KEY as PROBE_KEY
 from harness.report.probes import probe_message, probe_table
 
@@ -44,7 +59,7 @@ _SHORT: Final = {
 def failure_message(cell: Row, deltas: Sequence[Row], prompts: Sequence[Row]) -> str:
     """Say in four parts what is wrong with a cell that is not green: found, allowed, next."""
     name = name_of(cell)
-    again = f"  next:    harness replay {cell['run_id']} {cell['cell_id']}"
+    again = next_lines(cell)
     if cell["first_prompt_id"] is None:  # also where it raised before the failure was described
         return f"{cell['verdict']} [{name}]\n  found:   {cell['reason']}\n{again}"
     if cell["probe"] is not None:
@@ -109,6 +124,8 @@ def print_run(run: Path, *, write: Callable[[str], Any], messages: bool = False)
         reason = "" if known_where else f": {str(cell.reason).splitlines()[0][:200]}"
         write(f"{str(cell.verdict).upper()} {cell.cell_id}{where}{reason}")
     write(f"rows: {run}")
+    if (relation := asked_relation(read_run(run))) != BY_PROCESSING:
+        write(f"FORCED: {forced_words(relation)}")
 
 
 def message_of(cell: pd.Series, deltas: pd.DataFrame, prompts: pd.DataFrame) -> str:

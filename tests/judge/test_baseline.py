@@ -107,6 +107,26 @@ def test_a_run_in_which_nothing_was_measured_is_not_accepted(recorded, tmp_path)
     assert not is_baseline(tmp_path / "default")
 
 
+@pytest.fixture
+def forced(recorded, tmp_path):
+    """Give a run that was forced to compare every site as it is."""
+    run = shutil.copytree(recorded(), tmp_path / "forced")
+    content = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps({**content, "plan": {"relation": "equal"}}))
+    return run
+
+
+def test_a_run_whose_relations_were_forced_is_not_accepted(forced, tmp_path):
+    with pytest.raises(UsageError, match=r"forced \(--relation equal\).*without --relation"):
+        accept(forced, tmp_path / "default", reason="a test")
+    assert not (tmp_path / "default").exists()
+
+
+def test_a_run_whose_relations_were_forced_is_no_side_of_a_gate(forced):
+    with pytest.raises(UsageError, match=r"forced \(--relation equal\)"):
+        read_side(forced)
+
+
 def test_a_folder_that_is_no_run_is_not_accepted(tmp_path):
     with pytest.raises(RunFolderError, match="is not a run"):
         accept(tmp_path, tmp_path / "default", reason="a test")

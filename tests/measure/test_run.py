@@ -118,6 +118,14 @@ def test_a_planted_difference_fails_at_its_site_and_nowhere_else(dtype, measured
     assert {row["site"] for row in result.deltas if row["verdict"] == "fail"} == {SITE}
 
 
+@pytest.mark.parametrize("dtype", ["exact", "float32"])
+def test_a_planted_difference_is_not_excused_where_all_is_forced_to_be_equal(dtype, measured):
+    plan = Plan(prompts=PROMPTS, shrink_seconds=0.0, relation="equal")
+    result = measured(moved(SITE), dtype=dtype, plan=plan)
+    assert first_failure(result) == ("fail", SITE)
+    assert {row["agrees_as"] for row in result.deltas} == {None}
+
+
 def test_of_two_differences_the_first_in_forward_order_is_named(measured):
     assert first_failure(measured(moved(LATER, SITE))) == ("fail", SITE)
 

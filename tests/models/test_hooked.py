@@ -20,6 +20,7 @@ from harness.models.ports.official import Official, Published, fit, official_of
 from harness.models.sites import LOGITS, layer_of, order, within_block
 
 NEVER_SUPPORTED = {
+    "chatglm",
     "cohere",
     "cohere2",
     "doge",

@@ -98,7 +98,8 @@ def test_a_name_of_another_meaning_would_differ_and_is_not_given(family, monkeyp
 
 @needs_nnterp
 @pytest.mark.parametrize(
-    ("family", "told"), [("phi", "Could not find ln_final"), ("t5", "and t5 is none")]
+    ("family", "told"),
+    [("phi", "Could not find ln_final"), ("t5", "and t5 is none"), ("chatglm", "none for chatglm")],
 )
 def test_what_it_does_not_do_is_refused_in_words(family, told):
     with pytest.raises(Refused, match=told):

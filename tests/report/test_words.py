@@ -123,7 +123,8 @@ def test_a_failure_in_exact_mode_says_what_was_found_allowed_and_what_comes_next
     assert lines[3] == "  sense:   compared as equal; no simple relation holds"
     assert lines[4].startswith("  first:   the first of 2 failing sites in forward order, of 61")
     assert lines[5] == "  prompt:  [5, 6] (1 × 2 tokens, shrunk)"
-    assert lines[-1] == "  next:    harness replay a-run gpt2-default.bridge.exact"
+    assert lines[-2] == "  next:    harness explain a-run gpt2-default.bridge.exact"
+    assert lines[-1] == "           harness replay a-run gpt2-default.bridge.exact"
 
 
 def test_a_failure_in_a_dtype_says_whose_error_it_is():
@@ -161,7 +162,7 @@ def test_a_cell_without_a_failing_site_says_why(verdict):
     lines = failure_message(cell(verdict), [], []).splitlines()
     assert lines[0] == f"{verdict} [gpt2-default · bridge · exact]"
     assert lines[1] == f"  found:   because it is {verdict}"
-    assert lines[2].startswith("  next:    harness replay")
+    assert lines[2].startswith("  next:    harness explain")
 
 
 def test_a_cell_that_broke_while_its_failure_was_described_says_why():
@@ -274,6 +275,15 @@ def test_the_last_line_says_where_the_rows_are(printed, tmp_path):
     assert printed(cell())[-1] == f"rows: {tmp_path / 'a-run'}"
 
 
+def test_a_run_whose_relations_were_forced_says_so_in_its_last_line(printed, tmp_path):
+    printed(cell())
+    described = {"schema_version": SCHEMA_VERSION, "plan": {"relation": "equal"}}
+    write_json(tmp_path / "a-run" / "run.json", described)
+    lines = []
+    print_run(tmp_path / "a-run", write=lines.append)
+    assert lines[-1].startswith("FORCED: every comparison was forced to be equal")
+
+
 def test_messages_are_printed_for_who_asks(printed):
     rows = {"deltas": [delta(rel_l2=0.75)], "prompts": [prompt((5, 6))]}
     told = "\n".join(printed(cell("fail"), **rows, messages=True))
@@ -344,6 +354,8 @@ def test_a_probe_that_is_not_kept_says_which_check_and_what_is_owed():
         assert part in words
     assert "measure/probes/causality.py says what and why" in words
     assert "first of 1 failing" in words
+    assert words.endswith("harness replay a-run gpt2-default.bridge.exact.causality")
+    assert "next:    harness explain a-run gpt2-default.bridge.exact.causality" in words
 
 
 def test_what_is_judged_is_told_as_quantiles_beside_its_bound(tmp_path, printed):

@@ -68,7 +68,7 @@ def hidden_to_logits(model: Model, prompt: Prompt) -> Iterator[Owed]:
             )
         refuse_another(model, declared, fits=fits, power=power)
         if not model.is_the_reference and declared != of_the_reference(model):
-            yield as_the_reference(model, asked, hidden)
+            yield as_the_reference(model, name, asked, hidden)
 
 
 def of_the_reference(model: Model) -> Convention:
@@ -155,7 +155,7 @@ def refuse_another(
     if declared in fits and not blind:
         return
     found = "; ".join(sorted(map(str, fits))) or "no reading of it gives the logits"
-    if blind:
+    if declared in fits:
         found = f"another state would give the logits as well (to {power:.1g}): the check is blind"
     message = (
         f"hidden_states[-1] of {model.cell.case.family} is not what is declared\n"
@@ -166,31 +166,34 @@ def refuse_another(
     raise ConventionError(message)
 
 
-def as_the_reference(model: Model, prompt: Prompt, hidden: Tensor) -> Owed:
+def as_the_reference(model: Model, shape: str, prompt: Prompt, hidden: Tensor) -> Owed:
     """Hold a port's last hidden state against the reference's, each brought to one reading.
 
-    Naively, neither is: what they are then apart is what their conventions are.
+    Naively, only the layout is, without which they cannot be held together at all: what they are
+    then apart is the norm that one of them has had.
     """
     port, reference = model.runner, model.reference.runner
     assert isinstance(port, TransformersRunner)  # noqa: S101 - asked before
     ours, theirs = port.family.head.declared(port.model), of_the_reference(model)
+    norm_too = not model.naive
     with numerics_of(model.cell.dtype), torch.no_grad():
         expected, _ = reference.last_hidden(prompt)
-        if not model.naive:
-            hidden = brought(port, hidden, ours)
-            expected = brought(reference, expected, theirs)
+        hidden = brought(port, hidden, ours, norm_too=norm_too)
+        expected = brought(reference, expected, theirs, norm_too=norm_too)
     norm = final_norm_of(reference.family, reference.model)
     return Owed(
-        check=AS_THE_REFERENCE,
+        check=f"{shape}, {AS_THE_REFERENCE}",
         actual={LN_FINAL: hidden},
         expected={LN_FINAL: expected},
-        because=f"the reference's hidden_states[-1] is {theirs} ({norm}), the port's is {ours}: "
-        "brought to one reading they agree",
+        because=f"the reference's hidden_states[-1] is {theirs} ({norm}), the port's is {ours}; "
+        "with the norm applied that is still due, they agree",
     )
 
 
-def brought(runner: TransformersRunner, hidden: Tensor, convention: Convention) -> Tensor:
-    """Bring a last hidden state behind the final norm, laid out [batch, pos, d_model]."""
-    if not convention.finished:
+def brought(
+    runner: TransformersRunner, hidden: Tensor, convention: Convention, *, norm_too: bool
+) -> Tensor:
+    """Bring a last hidden state to [batch, pos, d_model], and behind the final norm if asked."""
+    if norm_too and not convention.finished:
         hidden = finish(runner.family, runner.model, hidden)
     return hidden.transpose(0, 1) if convention.sequence_first else hidden

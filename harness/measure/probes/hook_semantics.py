@@ -77,6 +77,7 @@ def written_sites(model: Model) -> list[str]:
     """
     elsewhere = model.is_post_norm and model.cell.mode.port == "bridge"
     config = model.reference.runner.model.config
+    there = set(model.sites).intersection(model.reference.runner.sites)
     found = []
     for stack in model.family.stacks:
         if number := stack.n_layers(config):
@@ -85,7 +86,7 @@ def written_sites(model: Model) -> list[str]:
     return [
         site
         for site in found
-        if site in model.sites and not (elsewhere and within_block(site) == "resid_mid")
+        if site in there and not (elsewhere and within_block(site) == "resid_mid")
     ]
 
 

@@ -62,7 +62,7 @@ class Model:
     """One loaded model under question: its runner, its cell, and the case's reference.
 
     `exchange` is the folder in which the sides of a gate leave what they save for each other.
-    `naive`: port and reference are held together as they are, whatever their conventions say.
+    `naive`: port and reference are held together before or behind a norm, as each gives it.
     """
 
     cell: Cell

@@ -53,6 +53,9 @@ def save_load(model: Model, prompt: Prompt) -> Iterator[Owed]:
     if not isinstance(runner, TransformersRunner):
         message = f"{model.cell.mode.port} has no save_pretrained of its own"
         raise Refused(message)
+    if not runner.family.is_native:
+        message = f"{runner.family.name}'s module is the authors' own, not loaded by transformers"
+        raise Refused(message)
     with place_for(model) as folder:
         runner.model.save_pretrained(folder)
         copy = loaded_from(folder, model)

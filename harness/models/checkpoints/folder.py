@@ -7,7 +7,7 @@ import json
 import shutil
 import tempfile
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -26,10 +26,15 @@ _READ_BYTES: Final = 1 << 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checkpoint:
-    """A folder that holds a model, and the digest of what is in it."""
+    """A folder that holds a model, and the digest of what is in it.
+
+    `code` are the Python files that come with it and may be run, with their sha256; nearly always
+    none.
+    """
 
     path: Path
     digest: str
+    code: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def config(self) -> dict[str, Any]:
@@ -70,8 +75,8 @@ def cached(name: str, make: Callable[[Path], None]) -> Checkpoint:
         return _unseal(final)
 
 
-def open_folder(path: str | Path) -> Checkpoint:
-    """Give a checkpoint in a folder of the user's.
+def open_folder(path: str | Path, *, with_code: bool = False) -> Checkpoint:
+    """Give a checkpoint in a folder of the user's; with its Python files, if they may be run.
 
     Raises:
         CheckpointError: the folder lacks config.json or safetensors, or one cannot be read, or
@@ -89,7 +94,8 @@ def open_folder(path: str | Path) -> Checkpoint:
     for file in weights:
         check_safetensors(file)
     digests = {file.name: sha256_of(file) for file in (folder / "config.json", *weights)}
-    return Checkpoint(path=folder, digest=_digest(digests))
+    code = {file.name: sha256_of(file) for file in sorted(folder.glob("*.py"))}
+    return Checkpoint(path=folder, digest=_digest(digests), code=code if with_code else {})
 
 
 def _digest(digests: Mapping[str, str]) -> str:

@@ -43,8 +43,10 @@ _UNREACHED: Final = (OSError, HTTPError, XetDownloadError)
 """What the client raises when it cannot fetch: most are OSErrors, a refused connection is not."""
 
 
-def fetch(name: str) -> Checkpoint:
+def fetch(name: str, *, with_code: bool = False) -> Checkpoint:
     """Give the folder of a hub checkpoint, `<id>@<commit>`, in the hub client's own cache.
+
+    Its Python files come along only if they may be run.
 
     Raises:
         UsageError: the name has no full commit hash, or the id is none.
@@ -64,7 +66,7 @@ def fetch(name: str) -> Checkpoint:
         folder = huggingface_hub.snapshot_download(
             repo_id,
             revision=commit,
-            allow_patterns=list(_WANTED),
+            allow_patterns=[*_WANTED, *(["*.py"] if with_code else [])],
             ignore_patterns=list(_UNWANTED),
             endpoint=_endpoint(),
         )
@@ -72,7 +74,7 @@ def fetch(name: str) -> Checkpoint:
         raise UsageError(_no_id(repo_id, error)) from error
     except _UNREACHED as error:
         raise Unavailable(_unreached(f"hub:{name}", error)) from error
-    return open_folder(folder)
+    return open_folder(folder, with_code=with_code)
 
 
 def pin(repo_id: str) -> str:

@@ -76,6 +76,8 @@ def _write(folder: Path, family: Family, config: dict[str, Any]) -> None:
 
 def _hub_layout(folder: Path, family: Family) -> dict[str, tuple[int, ...]]:
     """Ask transformers for the names and shapes under which it saves the model on the hub."""
+    if family.shapes is not None:
+        return dict(family.shapes(json.loads((folder / "config.json").read_text())))
     import transformers  # noqa: PLC0415 - seconds to import, needed only to make a checkpoint
 
     config = transformers.AutoConfig.from_pretrained(folder)

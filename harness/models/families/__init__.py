@@ -8,6 +8,7 @@ from harness.case import SYNTHETIC, Case
 from harness.models.families import (
     bert,
     bloom,
+    chatglm,
     cohere,
     cohere2,
     doge,
@@ -52,6 +53,7 @@ FAMILIES: Final[dict[str, Family]] = {
     for record in (
         bert,
         bloom,
+        chatglm,
         cohere,
         cohere2,
         doge,

@@ -40,6 +40,8 @@ FAMILY = llama_like(
         "tied": {"tie_word_embeddings": True},
         "wide_heads": {"head_dim": 14},
         "biases": {"attention_bias": True, "mlp_bias": True},
+        # Its last hidden state stands before the final norm, in releases that know the field.
+        "untied_states": {"tie_last_hidden_states": False},
         "off_default": {
             "hidden_act": "gelu",
             "rms_norm_eps": FAR_EPS,

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
-from harness.models.ports import bridge, hooked, huggingface, plugged
+from harness.models.conversion import as_glm
+from harness.models.families import FAMILIES
+from harness.models.ports import bridge, chatglm, hooked, huggingface, plugged
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -61,6 +64,8 @@ def load_port(cell: Cell, checkpoint: Checkpoint) -> Runner:
     """
     if cell.mode.is_plugged:
         return plugged.load(cell, checkpoint)
+    if not FAMILIES[cell.case.family].is_native:
+        return _load_converted(cell, checkpoint)
     if cell.mode.port == "bridge":
         return bridge.load(cell, checkpoint)
     if cell.mode.port == "hooked":
@@ -70,10 +75,32 @@ def load_port(cell: Cell, checkpoint: Checkpoint) -> Runner:
     return huggingface.load(cell, checkpoint, attention="eager")
 
 
+def _load_converted(cell: Cell, checkpoint: Checkpoint) -> Runner:
+    """Load a port of ChatGLM: GLM, of which nothing is the authors' own code."""
+    if cell.loading_mode == "hf_eager":
+        return chatglm.load(cell, checkpoint)
+    if checkpoint.config["model_type"] == cell.case.family:  # else it was converted and saved
+        checkpoint = as_glm(checkpoint)
+    glm = replace(cell, case=replace(cell.case, family="glm", variant="default"))
+    if cell.mode.port == "bridge":
+        bridged = bridge.load(glm, checkpoint)
+        bridged.is_of_reference = False
+        return bridged
+    if cell.mode.port == "hooked":
+        return hooked.load(glm, checkpoint)
+    runner = huggingface.load(glm, checkpoint, attention="sdpa", traces=("rot_q", "rot_k"))
+    runner.is_of_reference = False
+    return runner
+
+
 def load_reference(cell: Cell, checkpoint: Checkpoint) -> huggingface.TransformersRunner:
     """Load Hugging Face `transformers` with eager attention, apart from any port.
+
+    Of ChatGLM, its authors' own module.
 
     Raises:
         CheckpointError: the weights do not fit the config.
     """
+    if not FAMILIES[cell.case.family].is_native:
+        return chatglm.load(cell, checkpoint)
     return huggingface.load(cell, checkpoint, attention="eager")

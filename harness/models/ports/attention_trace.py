@@ -32,6 +32,7 @@ _PRODUCTS: Final = frozenset(
         torch.Tensor.bmm,
     }
 )
+_FUSED: Final = torch.nn.functional.scaled_dot_product_attention
 _BATCH_HEAD_POS_X: Final = 4  # the axes of scores [batch, head, query, key] and of their factors
 # These take what is added to the product first (GPT-NeoX and BLOOM of transformers 4).
 _ADDING_PRODUCTS: Final = frozenset({torch.baddbmm, torch.Tensor.baddbmm})
@@ -91,6 +92,8 @@ class AttentionTrace(TorchFunctionMode):
                     self.taken[pattern] = self.taken[pattern].to(args[0].dtype)
             elif func in _ADDING_PRODUCTS:
                 self._product = _added_product(*args, **(kwargs or {}))
+            elif func is _FUSED:
+                self._keep_factors(args[0], args[1].transpose(-1, -2))
             elif func in _SOFTMAX and pattern not in self.taken:
                 if edit := self._edits.get(pattern):
                     result = edit(result)

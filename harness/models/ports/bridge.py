@@ -55,9 +55,7 @@ def load(cell: Cell, checkpoint: Checkpoint) -> BridgeRunner:
 
     family = FAMILIES[cell.case.family]
     model = load_model(family, checkpoint, dtype=cell.dtype, device=cell.device, attention="eager")
-    template = TransformersRunner(
-        family, model, norms=family.folded_norms(cell.case.variant), traces_attention=True
-    )
+    template = TransformersRunner(family, model, norms=family.folded_norms(cell.case.variant))
     # The bridge replaces submodules in place, so that owners are looked up before it boots.
     owners = {site: template.owner(site) for site in template.sites}
     tokenizer = tokenizer_of(checkpoint)
@@ -103,6 +101,7 @@ class BridgeRunner:
             if within_block(site) == ROUTER and site not in self._hooks and module in inner
         }
         self._ran: set[str] = set()
+        self.is_of_reference = True
 
     @property
     def sites(self) -> tuple[str, ...]:
@@ -182,7 +181,12 @@ class BridgeRunner:
         return bool(self.bridge.cfg.default_prepend_bos)
 
     def passed_through(self) -> frozenset[str]:
-        """Name the sites that Hugging Face's modules computed inside the bridge."""
+        """Name the sites that Hugging Face's modules computed inside the bridge.
+
+        None, where the reference is another library's.
+        """
+        if not self.is_of_reference:
+            return frozenset()
         return frozenset(
             site
             for site, (module, owner) in self._owners.items()

@@ -30,14 +30,20 @@ if TYPE_CHECKING:
 
 _NO_ACTIVATIONS = "transformers has no run_with_cache"
 _NO_TOKENIZER = "a model of transformers has no tokenizer"
-_TRACED = ("attn_scores", "pattern")
-_TRACED_ROTARY = ("rot_q", "rot_k")
+_ROTARY = ("rot_q", "rot_k")
+_TRACED = ("attn_scores", "pattern", *_ROTARY)
 
 
 def load(
-    cell: Cell, checkpoint: Checkpoint, *, attention: Literal["eager", "sdpa"]
+    cell: Cell,
+    checkpoint: Checkpoint,
+    *,
+    attention: Literal["eager", "sdpa"],
+    traces: Sequence[str] = (),
 ) -> TransformersRunner:
     """Load the reference (eager, whose scores and patterns can be read) or the port `hf_sdpa`.
+
+    `traces` are what is read inside the fused attention.
 
     Raises:
         Refused: this release lacks the architecture, or the model such an attention.
@@ -48,20 +54,31 @@ def load(
         family, checkpoint, dtype=cell.dtype, device=cell.device, attention=attention
     )
     norms = family.folded_norms(cell.case.variant)
-    return TransformersRunner(family, model, norms=norms, traces_attention=attention == "eager")
+    traces = _TRACED if attention == "eager" else traces
+    return TransformersRunner(family, model, norms=norms, traces=traces)
 
 
 class TransformersRunner:
     """A `transformers` model whose sites are read by hooks that are always removed."""
 
     def __init__(
-        self, family: Family, model: Any, *, norms: Mapping[str, str], traces_attention: bool
+        self,
+        family: Family,
+        model: Any,
+        *,
+        norms: Mapping[str, str],
+        traces: Sequence[str] = _TRACED,
     ) -> None:
-        """Work out which sites the model has from its family's record."""
+        """Work out which sites the model has from its family's record.
+
+        `traces` are those inside attention that can be read: of a fused one, rotated queries and
+        keys at most.
+        """
         self.family = family
         self.norms = norms
         self.model = model
-        self._traces_attention = traces_attention
+        self._traces = traces
+        self.is_of_reference = True
         self._taps = dict(family.taps)
         self._attention: dict[str, str] = {}
         self._post_norm = False
@@ -85,10 +102,8 @@ class TransformersRunner:
     def sites(self) -> tuple[str, ...]:
         """Name the sites it can give, in the order of the forward pass."""
         rotary = self.family.rotary and not getattr(self.model.config, "alibi", False)
-        traced = (*_TRACED, *(_TRACED_ROTARY if rotary else ()))
+        traced = [name for name in self._traces if rotary or name not in _ROTARY]
         attention = [f"{prefix}.{name}" for prefix in self._attention for name in traced]
-        if not self._traces_attention:
-            attention = []
         key = functools.partial(order, post_norm=self._post_norm)
         return tuple(sorted((*self._taps, *attention, LOGITS), key=key))
 
@@ -187,7 +202,12 @@ class TransformersRunner:
         return {site: taken[site] for site in sites if site in taken}, output
 
     def passed_through(self) -> frozenset[str]:
-        """Name the sites outside the fused attention: the same code as the reference's."""
+        """Name the sites outside the fused attention: the same code as the reference's.
+
+        None, where the reference is another library's.
+        """
+        if not self.is_of_reference:
+            return frozenset()
         return frozenset(site for site in self.sites if within_block(site) != "attn.z")
 
     def owner(self, site: str) -> tuple[str, str]:

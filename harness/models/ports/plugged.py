@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 _MEMBERS: Final = ("sites", "run")
 _LEAST_AXES: Final = 3
+_OF_REFERENCES: Final = ("transformers.", "diffusers.")  # the second carries ChatGLM's module
 _KEYS_OF_LOAD: Final = {"family": "", "dtype": torch.float32, "device": "cpu"}
 
 
@@ -86,7 +87,7 @@ def load(cell: Cell, checkpoint: Checkpoint) -> PluggedRunner:
 class PluggedRunner:
     """A plugged port as a runner: what it can be asked is a plain run, with a mask or without.
 
-    Whether it runs code of its own is not for it to say: if any module of `transformers` runs while
+    Whether it runs code of its own is not for it to say: if any module of a reference's library runs while
     it does, all its sites count as passed through.
     """
 
@@ -220,7 +221,7 @@ class PluggedRunner:
         """Note whether a module of `transformers` runs."""
 
         def note(module: nn.Module, _: object) -> None:
-            self._borrows |= type(module).__module__.startswith("transformers.")
+            self._borrows |= type(module).__module__.startswith(_OF_REFERENCES)
 
         handle = nn.modules.module.register_module_forward_pre_hook(note)
         try:

@@ -282,3 +282,16 @@ def test_a_failure_is_cut_down_to_a_small_prompt(references):
 def test_a_model_that_owes_nothing_says_so(references):
     found = measured(cell_of("causality", "bert"), references)
     assert (found.verdict, "reads both ways" in found.row["reason"]) == ("unavailable", True)
+
+
+def test_what_is_raised_while_a_smaller_prompt_is_looked_for_is_not_held_against_the_model(
+    references,
+):
+    def raising_on_short_ones(port, prompt, asking):
+        if len(prompt.tokens[0]) < 3:
+            raise ValueError("too short")
+        return mask_dropped_if_attentions_are_asked_for(port, prompt, asking)
+
+    plan = Plan(drawn=0, shrink_seconds=5.0)
+    found = measured(cell_of("causality"), references, plan, ask=raising_on_short_ones)
+    assert (found.verdict, "too short" in found.row["reason"]) == ("fail", False)

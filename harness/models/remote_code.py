@@ -1,0 +1,64 @@
+"""Code that a checkpoint brings along: run only where a case asks for it and a person said yes.
+
+A case asks by its checkpoint's kind, `hub+code:<id>@<commit>` or `folder+code:<path>`. That alone
+runs nothing, since cases come from repositories too: who starts the run names the case with
+`--trust-remote-code CASE`. What is run is recorded, each file with its sha256.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any, Final
+
+from harness.errors import CheckpointError, Refused
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from harness.models.checkpoints import Checkpoint
+
+ASKS: Final = "+code"
+"""What the kind of a checkpoint ends with whose own code is to be run."""
+
+TRUSTED: Final = "HARNESS_TRUST_REMOTE_CODE"
+"""The environment variable by which workers hear which cases are trusted, by their ids."""
+
+
+def trust(case_ids: Iterable[str]) -> None:
+    """Say yes to the code of these cases' checkpoints, in this process and its children."""
+    if names := [name for name in case_ids if name]:
+        os.environ[TRUSTED] = ",".join(names)
+
+
+def require_trust(case_id: str) -> None:
+    """Go on if the case's code is trusted.
+
+    Raises:
+        Refused: nobody said so.
+    """
+    if case_id not in os.environ.get(TRUSTED, "").split(","):
+        message = (
+            f"{case_id} asks for its checkpoint's own code to be run, and nobody trusts it; "
+            f"next: read the code, then give --trust-remote-code {case_id}"
+        )
+        raise Refused(message)
+
+
+def class_named(checkpoint: Checkpoint, auto_class: str) -> Any:
+    """Give the class that a checkpoint's config.json names in `auto_map`, from its own files.
+
+    Raises:
+        CheckpointError: it names none.
+    """
+    from transformers.dynamic_module_utils import (  # noqa: PLC0415 - for who asks for it alone
+        get_class_from_dynamic_module,
+    )
+
+    named = checkpoint.config.get("auto_map", {}).get(auto_class)
+    if not isinstance(named, str) or "--" in named:  # `repo--module.Class` is another repository's
+        message = (
+            f"{checkpoint.path}: config.json names no {auto_class} of its own in auto_map, "
+            f"but {named!r}; ask for it without {ASKS}"
+        )
+        raise CheckpointError(message)
+    return get_class_from_dynamic_module(named, str(checkpoint.path), local_files_only=True)
