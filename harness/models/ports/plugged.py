@@ -87,8 +87,8 @@ def load(cell: Cell, checkpoint: Checkpoint) -> PluggedRunner:
 class PluggedRunner:
     """A plugged port as a runner: what it can be asked is a plain run, with a mask or without.
 
-    Whether it runs code of its own is not for it to say: if any module of a reference's library runs while
-    it does, all its sites count as passed through.
+    Whether it runs code of its own is not for it to say: if any module of a reference's library
+    runs while it does, all its sites count as passed through.
     """
 
     def __init__(self, port: Port, *, brought: PluggedPort, device: str, encodes: bool) -> None:
