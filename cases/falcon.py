@@ -25,6 +25,11 @@ ALIBI_TWICE = Limitation(
     variants=("alibi", "new_decoder_alibi"),
     loading_modes=("hf_sdpa",),
 )
+ALIBI_TWICE_BESIDE_NNTERP = replace(
+    ALIBI_TWICE,
+    sites=("blocks.0.attn_out",),  # nnterp has no name for attn.z, and runs Falcon with sdpa
+    loading_modes=("nnterp",),
+)
 SPLIT_RAISES = Limitation(
     outcome="raises",
     words="split_with_sizes expects split_sizes to sum exactly to",
@@ -87,6 +92,7 @@ CASES = every_variant(
     resid_mid_misses("alibi"),
     ALIBI_TWICE,
     in_what_follows(ALIBI_TWICE),
+    ALIBI_TWICE_BESIDE_NNTERP,
     ALIBI_TWICE_BESIDE_SDPA,
     ALIBI_TWICE_WHEN_ASKED,
     MASK_LOST,

@@ -42,6 +42,11 @@ class LoadingMode:
     compatibility: bool = False
     processing: Processing = Processing()
 
+    @property
+    def is_plugged(self) -> bool:
+        """Say whether another package brings the port, by an entry point."""
+        return self.port not in BUILT_IN_PORTS
+
 
 _FROM_PRETRAINED: Final = Processing(
     fold_ln=True, center_writing_weights=True, center_unembed=True, fold_value_biases=True
@@ -75,6 +80,19 @@ LOADING_MODES: Final[dict[str, LoadingMode]] = {
         LoadingMode(name="hf_sdpa", port="transformers"),
     )
 }
+
+BUILT_IN_PORTS: Final = ("bridge", "hooked", "transformers")
+"""The ports that this package knows by itself. All others are plugged in by their own packages."""
+
+
+def mode_named(name: str) -> LoadingMode:
+    """Give a loading mode: one of LOADING_MODES, or that of a plugged port, which has its name.
+
+    Whether some package brings it is asked where a name is checked and where a port is loaded: a
+    run that was measured with it can be read without it.
+    """
+    return LOADING_MODES.get(name) or LoadingMode(name=name, port=name)
+
 
 DEFAULT_MODES: Final = tuple(
     name for name, mode in LOADING_MODES.items() if mode.port == "bridge" or name == "hf_sdpa"
@@ -233,7 +251,7 @@ class Cell:
     @property
     def mode(self) -> LoadingMode:
         """Look up the loading mode."""
-        return LOADING_MODES[self.loading_mode]
+        return mode_named(self.loading_mode)
 
     @property
     def limitations(self) -> tuple[Limitation, ...]:

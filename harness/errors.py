@@ -5,6 +5,7 @@ HarnessError                 every sentence ends with what to do next
 │   ├── SelectionError       an unknown family, mode, dtype, device; an empty selection
 │   ├── RunFolderError       a folder that is not a run, or a part that cannot be read
 │   └── RequirementError     a spec that is no requirement, or that no release meets
+├── PortError            a plugged port that does not keep the interface; names its package
 ├── CheckpointError          a checkpoint that is corrupt, or lacks or has too many tensors
 ├── CaptureError             sites asked for and sites got are not the same
 ├── ConventionError          hidden_states[-1] is not what the family's record declares
@@ -34,6 +35,10 @@ class RunFolderError(UsageError):
 
 class RequirementError(UsageError):
     """A spec that is not a list of requirements, or that no set of releases meets."""
+
+
+class PortError(HarnessError):
+    """A port of another package that cannot be imported, or does not keep the interface."""
 
 
 class CheckpointError(HarnessError):

@@ -14,6 +14,8 @@ from typing import Any, Final
 
 import torch
 
+from harness.plugged import plugged_packages
+
 PACKAGES: Final = (
     "model-port-harness",
     "torch",
@@ -27,12 +29,14 @@ PACKAGES: Final = (
     "hypothesis",
     "pytest",
 )
+"""Beside them stand the packages that bring plugged ports, and these where they are installed."""
+OF_PORTS: Final = ("nnterp", "nnsight")
 
 
 def gather() -> dict[str, Any]:
     """Give the environment of this process as plain JSON values; reads, changes nothing."""
     return {
-        "packages": {name: _version(name) for name in PACKAGES},
+        "packages": {name: _version(name) for name in PACKAGES} | _of_ports(),
         "python": platform.python_version(),
         "platform": platform.platform(),
         "cpu": _cpu(),
@@ -54,6 +58,13 @@ def _version(name: str) -> str | None:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
         return None
+
+
+def _of_ports() -> dict[str, str]:
+    """Give the version of each package that brings a plugged port or stands behind one of ours."""
+    names = {*OF_PORTS, *plugged_packages()}.difference(PACKAGES)
+    found = {name: _version(name) for name in sorted(names)}
+    return {name: version for name, version in found.items() if version is not None}
 
 
 def _cpu() -> str:

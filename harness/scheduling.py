@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import functools
 import re
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from xdist.scheduler import LoadScopeScheduling
 
 from harness.case import DEVICES, DTYPES, LOADING_MODES, PROBES
+from harness.plugged import plugged_names
 
 if TYPE_CHECKING:
     import pytest
 
-_CELL: Final = re.compile(
-    rf"\[(?P<case>.+)\.(?:{'|'.join(LOADING_MODES)})\.(?:{'|'.join(DTYPES)})"
-    rf"(?:\.(?:{'|'.join(DEVICES)}))?(?:\.(?:{'|'.join(PROBES)}))?\]$"
-)
+
+@functools.cache
+def _cell() -> re.Pattern[str]:
+    modes = "|".join((*LOADING_MODES, *map(re.escape, plugged_names())))
+    return re.compile(
+        rf"\[(?P<case>.+)\.(?:{modes})\.(?:{'|'.join(DTYPES)})"
+        rf"(?:\.(?:{'|'.join(DEVICES)}))?(?:\.(?:{'|'.join(PROBES)}))?\]$"
+    )
 
 
 class ByCase(LoadScopeScheduling):  # type: ignore[misc]  # xdist ships no annotations
@@ -36,5 +42,5 @@ class ByCase(LoadScopeScheduling):  # type: ignore[misc]  # xdist ships no annot
 
 def case_of(nodeid: str) -> str:
     """Give the case of a cell's test id, or the whole id of any other test."""
-    found = _CELL.search(nodeid)
+    found = _cell().search(nodeid)
     return found["case"] if found else nodeid

@@ -20,8 +20,10 @@ from harness.case import (
     SYNTHETIC,
     Case,
     Cell,
+    mode_named,
 )
 from harness.errors import SelectionError
+from harness.plugged import plugged_ports
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -96,15 +98,16 @@ def values_of(words: Collection[str]) -> tuple[str, ...]:
 
 
 def check_names(selection: Selection, *, families: Iterable[str], variants: Iterable[str]) -> None:
-    """Refuse every name that is not in the matrix.
+    """Refuse every name that is not in the matrix. A plugged port is a mode that is there to ask.
 
     Raises:
-        SelectionError: an unknown name; says the nearest and lists all.
+        SelectionError: an unknown name; says the nearest and lists all. Or a plugged port whose
+            name means something else.
     """
     known = {
         "family": sorted(families),
         "variant": sorted(set(variants)),
-        "mode": list(LOADING_MODES),
+        "mode": [*LOADING_MODES, *(plugged_ports() if selection.mode else ())],
         "dtype": list(DTYPES),
         "device": list(DEVICES),
         "probe": [*PROBES, ALL, NONE],
@@ -178,10 +181,11 @@ def is_asked(probe: str, *, mode: str, dtype: str) -> bool:
     """Say whether a probe has something to ask of a loading mode in a dtype.
 
     Only `transformers` saves models, gives hidden states and has several backends, of which the
-    compiled one goes past exact mode; only TransformerLens has hooks to write to, fused attention
-    has no pattern to be read, and gradients are compared where nothing rounds.
+    compiled one goes past exact mode; it has no hooks to write to, fused attention has no pattern
+    to be read, and gradients are compared where nothing rounds. A plugged port is asked all that
+    one of TransformerLens is, and refuses by itself what its interface cannot give.
     """
-    from_transformers = LOADING_MODES[mode].port == "transformers"
+    from_transformers = mode_named(mode).port == "transformers"
     if probe in {"save_load", "hidden_to_logits"}:
         return from_transformers
     if probe == "backends":

@@ -100,7 +100,7 @@ def test_a_limitation_of_the_matrix_speaks_of_a_cell_that_there_is():
         if not item.over
         and not any(
             item.covers(Cell(case=case, loading_mode=mode, dtype=dtype, probe=probe))
-            for mode in LOADING_MODES
+            for mode in (*LOADING_MODES, "nnterp")
             for dtype in DEFAULT_DTYPES
             for probe in (None, *PROBES)
         )

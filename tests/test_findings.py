@@ -96,6 +96,7 @@ def test_a_reproduction_needs_nothing_of_this_project(page):
         "copy",
         "diffusers",
         "einops",
+        "nnterp",
         "torch",
         "transformer_lens",
         "transformers",

@@ -8,7 +8,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "harness"
 
-BASE = {"errors", "case"}
+BASE = {"errors", "case", "plugged"}
 READING = BASE | {"record"}
 JUDGING = READING | {"bounds"}
 MEASURING = JUDGING | {"provenance", "models", "cache", "coverage"}
@@ -20,6 +20,7 @@ COMMANDS |= {"cli_convert", "cli_coverage", "cli_explain", "cli_gate", "cli_sear
 ROOMS = {
     "errors": set(),
     "case": {"errors"},
+    "plugged": {"errors", "case"},
     "record": BASE,
     "provenance": BASE,
     "models": BASE | {"record", "provenance", "cache"},
@@ -49,6 +50,8 @@ ROOMS = {
 LIBRARIES = {
     "transformers": {"models"},
     "transformer_lens": {"models"},
+    "nnterp": {"models"},
+    "nnsight": {"models"},
     "torch": {"models", "measure", "provenance"},
 }
 

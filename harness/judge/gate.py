@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from harness.bounds import EXACT_BOUND
-from harness.case import EXACT, LOADING_MODES, Case, Cell
+from harness.case import EXACT, Case, Cell, mode_named
 from harness.errors import RunFolderError
 from harness.judge.moves import TINY, Moves, drift_at, listed, moves_of, number_of
 from harness.judge.probed import is_asked, judged_probe
@@ -257,7 +257,7 @@ def _with_numbers(axes: Row, old: Side, new: Side, changes: Sequence[Change]) ->
 def _who(moves: Moves, loading_mode: str) -> tuple[str, str]:
     """Give the verdict and the side that moved."""
     # What another path through the reference's own library does together with it is the library's.
-    one_library = LOADING_MODES[loading_mode].port == "transformers" and not moves.newly_failing
+    one_library = mode_named(loading_mode).port == "transformers" and not moves.newly_failing
     if not moves.reference and not moves.port:
         if moves.newly_failing:
             return "port_moved", "port"
@@ -359,13 +359,20 @@ def _worst(axes: Row, rows: Mapping[str, Row]) -> float | None:
     return max((number_of(row[column]) for row in rows.values()), default=None)
 
 
+_PACKAGES: Final = {
+    "bridge": "transformer-lens",
+    "hooked": "transformer-lens",
+    "transformers": "transformers",
+}
 _MAIN: Final = ("torch", "transformers", "transformer-lens")
 
 
 def _movers(attribution: str, loading_mode: str, changes: Sequence[Change]) -> tuple[str, ...]:
     """Name the package whose code the side is, if it changed; else all that did."""
-    port = LOADING_MODES[loading_mode].port
-    own = "transformer-lens" if attribution == "port" and port != "transformers" else "transformers"
+    own = "transformers"
+    if attribution == "port":
+        mode = mode_named(loading_mode)
+        own = mode.name if mode.is_plugged else _PACKAGES[mode.port]
     for names in ((own,), _MAIN, tuple(change.name for change in changes)):
         if found := tuple(str(change) for change in changes if change.name in names):
             return found

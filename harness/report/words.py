@@ -155,7 +155,9 @@ def _names(group: pd.DataFrame) -> str:
 
 
 def _matrix(cells: pd.DataFrame) -> Table:
-    modes = [mode for mode in LOADING_MODES if mode in set(cells.loading_mode)]
+    there = set(cells.loading_mode)
+    modes = [mode for mode in LOADING_MODES if mode in there]
+    modes += sorted(there.difference(LOADING_MODES))  # of plugged ports
     table = Table(title="family × loading mode", pad_edge=False, collapse_padding=True)
     table.add_column("family")
     for mode in modes:

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 import harness.versions
-from harness.case import EXACT, LOADING_MODES
+from harness.case import EXACT, mode_named
 from harness.errors import EnvironmentUnavailable, RequirementError, UsageError
 from harness.gating import PORT, modes_for, question_for
 from harness.record import COLUMNS as RECORDED
@@ -150,7 +150,7 @@ def _swept(spec: str, ground: Ground) -> list[Row]:
         subject = subject_for(spec, None, ground)
         failing = import_failures(subject)
         asked = _selection_for(subject, ground.selection)
-        ports = {LOADING_MODES[mode].port for mode in asked.mode}
+        ports = {mode_named(mode).port for mode in asked.mode}
         for package, words in failing.items():
             if package != PORT or ports != {"transformers"}:
                 return [_unbuilt(spec, subject, f"{package} does not import: {words}")]

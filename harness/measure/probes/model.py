@@ -113,7 +113,7 @@ class Model:
     @property
     def takes_positions(self) -> bool:
         """Say whether the model can be given position ids."""
-        return self.family.takes_position_ids and self.cell.mode.port != "hooked"
+        return self.family.takes_position_ids and self.cell.mode.port in {"transformers", "bridge"}
 
     def is_of_decoder(self, site: str) -> bool:
         """Say whether a site is in the decoder of an encoder-decoder, or behind it."""

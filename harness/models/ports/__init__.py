@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from harness.models.conversion import as_glm
 from harness.models.families import FAMILIES
-from harness.models.ports import bridge, chatglm, hooked, huggingface
+from harness.models.ports import bridge, chatglm, hooked, huggingface, plugged
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -58,8 +58,12 @@ def load_port(cell: Cell, checkpoint: Checkpoint) -> Runner:
 
     Raises:
         Refused: the port says itself that it does not support the model or the mode.
+        Unavailable: no installed package brings the port.
+        PortError: a plugged port does not keep the interface.
         CheckpointError: the weights do not fit the config.
     """
+    if cell.mode.is_plugged:
+        return plugged.load(cell, checkpoint)
     if not FAMILIES[cell.case.family].is_native:
         return _load_converted(cell, checkpoint)
     if cell.mode.port == "bridge":
