@@ -23,7 +23,7 @@ FAKE_FACTORS_UNDER_NNTERP = Limitation(
     sites=("blocks.0.attn.pattern",),
     reason="nnterp's check at load leaves a fake tensor where the factors of long prompts are kept",
     link="docs/findings/nnterp-check-leaves-a-fake-tensor-in-longrope.md",
-    until=AFTER_TRANSFORMERS,
+    until="nnterp>1.3.0",
     variants=("longrope",),
     loading_modes=("nnterp",),
 )
