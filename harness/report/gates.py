@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 SCHEMA_VERSION: Final = 1
 """Of gate.json; docs/gate.md documents its fields."""
 
-_QUIET: Final = frozenset({"unchanged", "rounding"})
+_QUIET: Final = frozenset({"unchanged", "rounding", "unmeasured"})
+"""Verdicts without a row, unless they are worse; what was not measured stands below, by reason."""
 _COLUMNS: Final = (
     "cell",
     "verdict",
@@ -118,7 +119,7 @@ def packages_line(gate: Gate) -> str:
 
 
 def table(gate: Gate) -> Table:
-    """Give a rich table of every cell that is not as it was, the worse ones first."""
+    """Give a rich table of every cell whose numbers are not as they were, the worse ones first."""
     shown = Table(title=headline(gate), caption=packages_line(gate), title_justify="left")
     for column in _COLUMNS:
         shown.add_column(column, overflow="fold")
@@ -138,7 +139,7 @@ def markdown(gate: Gate) -> str:
 
 
 def has_rows(gate: Gate) -> bool:
-    """Say whether the table has a row: whether any cell is not as it was."""
+    """Say whether the table has a row: whether any cell's numbers are not as they were."""
     return bool(_told(gate))
 
 
