@@ -231,7 +231,10 @@ def logits_table(deltas: pd.DataFrame) -> Table:
 
 
 def quantiles_table(deltas: pd.DataFrame) -> Table:
-    """Give the distribution of what is judged, over the rows of passing cells, by dtype."""
+    """Give the distribution of what is judged, over the rows of passing cells, by dtype.
+
+    Probes have rows of their own; of what may not differ by one bit there is no distribution.
+    """
     shares = (0.5, 0.9, 0.99, 0.999, 1.0)
     table = Table(
         title="what is judged: rel_l2 in exact mode, else error ratio ÷ chance factor",
@@ -239,12 +242,13 @@ def quantiles_table(deltas: pd.DataFrame) -> Table:
     )
     for name in ("dtype", "rows", *(f"{share:.1%}" for share in shares), "bound"):
         table.add_column(name, justify="right", no_wrap=True)
-    refactored = deltas.loading_mode.astype(str).str.contains("refactor")
-    for special, part in deltas.groupby(refactored):
+    deltas = deltas[deltas.bound > 0]
+    special = deltas.loading_mode.astype(str).str.contains("refactor").map({True: ", refactored"})
+    special = special.fillna("").where(deltas.probe.isna(), ", probes")
+    for kind, part in deltas.groupby(special):
         for dtype, rows in part.groupby("dtype", observed=True):
             values = rows.rel_l2 if dtype == "exact" else rows.error_ratio / rows.chance_factor
             found = [f"{values.quantile(share):.2g}" for share in shares]
             allowed = f"{(rows.bound / rows.chance_factor).max():g}"
-            name = f"{dtype}, refactored" if special else str(dtype)
-            table.add_row(name, str(len(rows)), *found, allowed)
+            table.add_row(f"{dtype}{kind}", str(len(rows)), *found, allowed)
     return table

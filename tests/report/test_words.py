@@ -366,3 +366,19 @@ def test_what_is_judged_is_told_as_quantiles_beside_its_bound(tmp_path, printed)
     first, second = sorted(zip(*cells_in(table), strict=True))
     assert (first[0], first[1], first[-2], first[-1]) == ("exact", "2", "3e-16", "1e-11")
     assert (second[0], second[1], second[-2], second[-1]) == ("float32", "1", "1", "3")
+
+
+def test_probes_have_quantiles_of_their_own_but_not_what_may_not_differ_by_one_bit(
+    tmp_path, printed
+):
+    asked = {"probe": "causality", "check": "no mask"}
+    rows = [
+        delta(rel_l2=1e-16, bound=1e-11, chance_factor=1.0),
+        delta(rel_l2=2e-16, bound=1e-11, chance_factor=1.0, **asked),
+        delta(rel_l2=0.0, bound=0.0, chance_factor=1.0, **asked),
+    ]
+    printed(cell(), deltas=rows)
+    table = quantiles_table(read_deltas(tmp_path / "a-run"))
+    first, second = sorted(zip(*cells_in(table), strict=True))
+    assert (first[0], first[1], first[-2]) == ("exact", "1", "1e-16")
+    assert (second[0], second[1], second[-2]) == ("exact, probes", "1", "2e-16")
