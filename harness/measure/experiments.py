@@ -21,6 +21,7 @@ from harness.errors import Refused
 from harness.measure.changes import changed, others, pool_of, without
 from harness.measure.exact import true_float64
 from harness.measure.prompts import Vocabulary, bank
+from harness.models.checkpoints import checkpoint_of
 from harness.models.families import FAMILIES
 from harness.models.rebuilding import (
     NAMES,
@@ -133,8 +134,9 @@ class _Specimen:
 
 def _specimens(family: Family) -> Iterator[_Specimen]:
     for variant in family.variant_names:
+        checkpoint = checkpoint_of(Case(family=family.name, variant=variant))  # not in exact mode
         with true_float64():
-            rebuilder = Rebuilder(family, Case(family=family.name, variant=variant))
+            rebuilder = Rebuilder(family, checkpoint)
         whole = _Specimen(rebuilder, variant, rebuilder.config, derived=False)
         whole.unchanged(EXACT)
         yield whole

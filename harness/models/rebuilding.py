@@ -10,7 +10,6 @@ import transformers
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from harness.errors import CheckpointError, Refused
-from harness.models.checkpoints import checkpoint_of
 from harness.models.ports.huggingface import TransformersRunner
 from harness.models.ports.loading import load_model, spelled_for_this_release
 from harness.models.sites import LOGITS
@@ -20,7 +19,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from harness.case import Case, Prompt
+    from harness.case import Prompt
+    from harness.models.checkpoints import Checkpoint
     from harness.models.family import Family
 
 transformers.utils.logging.set_verbosity_error()  # values that make no sense are the point here
@@ -125,9 +125,8 @@ def flat(config: Mapping[str, Any]) -> dict[Path, Any]:
 class Rebuilder:
     """One variant's weights, into which models of changed configs are built."""
 
-    def __init__(self, family: Family, case: Case) -> None:
+    def __init__(self, family: Family, checkpoint: Checkpoint) -> None:
         """Load the variant's checkpoint in float64, to keep its parameters."""
-        checkpoint = checkpoint_of(case)
         self.family = family
         self.config = spelled_once(family, checkpoint.config)
         model = load_model(family, checkpoint, dtype="exact", device="cpu", attention="eager")

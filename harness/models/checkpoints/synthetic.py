@@ -18,14 +18,14 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from harness.errors import SelectionError
+from harness.errors import CheckpointError, SelectionError
 from harness.models.checkpoints.folder import Checkpoint, cached
 from harness.models.families import FAMILIES
 
 if TYPE_CHECKING:
     from harness.models.family import Family
 
-GENERATOR_VERSION: Final = 2
+GENERATOR_VERSION: Final = 3
 """Raised by whoever changes what this file writes, so that old caches are left alone."""
 
 SIZES: Final[dict[str, dict[str, dict[str, Any]]]] = {
@@ -102,9 +102,18 @@ def draw(name: str, shape: tuple[int, ...], *, norm_offset: bool) -> torch.Tenso
     Matrices have a spread of 1/sqrt(fan-in) and embeddings of about 1, so that activations stay
     near 1 through the layers; norm gains lie around 1 (or around 0 where the norm multiplies by
     1 + weight), biases and everything else with one axis around 0, all well away from defaults.
+
+    Raises:
+        CheckpointError: exact mode is on, in which other numbers would be drawn for the same name.
     """
     seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") % 2**63
     noise = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+    if noise.dtype != torch.float32:
+        message = (
+            f"{name}: a checkpoint is made in exact mode, which would draw other numbers; "
+            "next: make it before, by checkpoint_of"
+        )
+        raise CheckpointError(message)
     is_norm = "norm" in name or "ln_" in name or "layernorm" in name.lower()
     if is_norm and name.endswith("weight"):
         values = 0.3 * noise + (0.0 if norm_offset else 1.0)

@@ -4,7 +4,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from harness.errors import SelectionError
+from harness.errors import CheckpointError, SelectionError
+from harness.measure.exact import true_float64
 from harness.models.checkpoints.synthetic import SIZES, build, draw
 from harness.models.families import FAMILIES
 
@@ -113,3 +114,11 @@ def test_the_tokenizer_has_one_token_for_each_row_of_the_embedding():
     words = json.loads((built.path / "tokenizer.json").read_text())["model"]["vocab"]
     assert len(words) == built.config["vocab_size"]
     assert tokenizer("t5 t7", add_special_tokens=False)["input_ids"] == [5, 7]
+
+
+def test_in_exact_mode_nothing_is_drawn_since_it_would_be_other_numbers(tmp_path, monkeypatch):
+    monkeypatch.setenv("HARNESS_CACHE", str(tmp_path))
+    with true_float64(), pytest.raises(CheckpointError, match="made in exact mode"):
+        build("gpt2", "default", size="tiny")
+    assert not list((tmp_path / "checkpoints").glob("gpt2-*"))
+    assert build("gpt2", "default", size="tiny").path.is_dir()
