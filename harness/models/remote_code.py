@@ -11,10 +11,12 @@ import os
 from typing import TYPE_CHECKING, Any, Final
 
 from harness.errors import CheckpointError, Refused
+from harness.models.families import FAMILIES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from harness.case import Case
     from harness.models.checkpoints import Checkpoint
 
 ASKS: Final = "+code"
@@ -30,16 +32,23 @@ def trust(case_ids: Iterable[str]) -> None:
         os.environ[TRUSTED] = ",".join(names)
 
 
-def require_trust(case_id: str) -> None:
-    """Go on if the case's code is trusted.
+def require_trust(case: Case) -> None:
+    """Go on if the case's code is trusted, and is what would run.
 
     Raises:
-        Refused: nobody said so.
+        Refused: nobody said so, or the family is loaded by transformers' own class, so that a row
+            would name code that did not run.
     """
-    if case_id not in os.environ.get(TRUSTED, "").split(","):
+    if FAMILIES[case.family].is_native:
         message = (
-            f"{case_id} asks for its checkpoint's own code to be run, and nobody trusts it; "
-            f"next: read the code, then give --trust-remote-code {case_id}"
+            f"{case.id} asks for its checkpoint's own code, and {case.family} is loaded by "
+            f"transformers' own class; next: write its checkpoint's kind without {ASKS}"
+        )
+        raise Refused(message)
+    if case.id not in os.environ.get(TRUSTED, "").split(","):
+        message = (
+            f"{case.id} asks for its checkpoint's own code to be run, and nobody trusts it; "
+            f"next: read the code, then give --trust-remote-code {case.id}"
         )
         raise Refused(message)
 

@@ -129,3 +129,11 @@ def test_it_is_the_checkpoints_own_code_that_runs(with_code):
     trust([case.id])
     found = measured(cell_of(case, dtype="exact"))
     assert (found.verdict, found.row["first_site"]) == ("fail", "blocks.0.mlp.post")
+
+
+def test_code_that_would_not_run_is_refused_rather_than_named_in_a_row(with_code):
+    case = Case(family="llama", checkpoint=f"folder+code:{with_code}")
+    trust([case.id])
+    found = measured(cell_of(case))
+    assert (found.verdict, found.row["remote_code"]) == ("unavailable", None)
+    assert "llama is loaded by transformers' own class" in found.row["reason"]

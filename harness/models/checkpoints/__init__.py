@@ -45,15 +45,16 @@ def checkpoint_of(case: Case) -> Checkpoint:
         case "folder":
             return open_folder(name)
         case "hub+code":
-            require_trust(case.id)
+            require_trust(case)
             from harness.models.checkpoints import hub  # noqa: PLC0415
 
             return hub.fetch(name, with_code=True)
         case "folder+code":
-            require_trust(case.id)
+            require_trust(case)
             return open_folder(name, with_code=True)
     message = (
         f"checkpoint={case.checkpoint!r} is of no known kind; write synthetic, "
-        "synthetic:<size>, packaged:<name>, hub:<id>@<commit> or folder:<path>"
+        "synthetic:<size>, packaged:<name>, hub:<id>@<commit> or folder:<path>; hub+code and "
+        "folder+code for a checkpoint whose own Python files are to be run"
     )
     raise UsageError(message)
