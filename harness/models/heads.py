@@ -9,8 +9,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from harness.models.sites import LN_FINAL
 
 if TYPE_CHECKING:
@@ -59,7 +57,7 @@ def divided(attribute: str) -> Step:
 def softcapped(logits: Tensor, model: Any) -> Tensor:
     """Cap by the config's `final_logit_softcapping`, where it has one."""
     cap = getattr(model.config, "final_logit_softcapping", None)
-    return logits if cap is None else torch.tanh(logits / cap) * cap
+    return logits if cap is None else (logits / cap).tanh() * cap
 
 
 def scaled_by_width(hidden: Tensor, model: Any) -> Tensor:
