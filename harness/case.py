@@ -205,13 +205,14 @@ def _allowed(patterns: tuple[str, ...], value: str) -> bool:
 
 
 SYNTHETIC: Final = "synthetic"
+SHRUNK: Final = "shrunk"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
     """A model to compare: a family's variant and the checkpoint that carries its weights.
 
-    `checkpoint` is `synthetic`, `synthetic:<size>`, `packaged:<name>`, `hub:<id>@<commit>` or
+    `checkpoint` is `synthetic`, `synthetic:<size>`, `shrunk`, `packaged:<name>`, `hub:<id>@<commit>` or
     `folder:<path>`; `hub+code:` and `folder+code:` run the checkpoint's own Python files, once
     `--trust-remote-code` names the case.
     """
@@ -227,7 +228,7 @@ class Case:
         name = f"{self.family}-{self.variant}"
         if self.checkpoint == SYNTHETIC:
             return name
-        return f"{name}@{self.checkpoint.split(':', 1)[1].replace('/', '--')}"
+        return f"{name}@{self.checkpoint.split(':', 1)[-1].replace('/', '--')}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,7 +18,6 @@ from harness.measure.references import Reference, numerics_of
 from harness.measure.relations import EQUAL, Relation, relation_for, tightest_relation
 from harness.measure.routing import NO_FLIPS, experts_chosen, flips_between
 from harness.measure.verdict import differs_by_itself
-from harness.models.families import FAMILIES
 from harness.models.sites import layer_of
 
 if TYPE_CHECKING:
@@ -42,7 +41,7 @@ class CellComparer:
         self.cell = cell
         self.reference = reference
         self.port = port
-        family = FAMILIES[cell.case.family]
+        family = reference.runner.family
         softcapped = bool(reference.checkpoint.config.get("final_logit_softcapping"))
         silent = [item for item in cell.limitations if item.outcome == "silent"]
         self.silenced = tuple(

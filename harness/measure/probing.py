@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from harness import bounds
-from harness.case import EXACT, SYNTHETIC
+from harness.case import EXACT, SHRUNK, SYNTHETIC
 from harness.errors import CaptureError, HarnessError, Unavailable
 from harness.measure.columns import logit_numbers, numbers
 from harness.measure.compare import compare, identical
@@ -19,7 +19,6 @@ from harness.measure.references import numerics_of
 from harness.measure.relations import EQUAL
 from harness.measure.routing import NO_FLIPS, experts_chosen, flips_between
 from harness.measure.verdict import judged_checks, known_check
-from harness.models.families import FAMILIES
 from harness.models.sites import layer_of, order
 
 if TYPE_CHECKING:
@@ -55,10 +54,10 @@ def measure(
     probe = PROBES[str(cell.probe)]
     vocabulary = Vocabulary.of(reference.checkpoint.config, padding=True)
     asked = plan.prompts_for(vocabulary)
-    if FAMILIES[cell.case.family].chooses_keys:
+    if reference.runner.family.chooses_keys:
         asked = tuple(filter(has_no_repeats, asked))
     prompts = probe.prompts(asked)
-    if cell.case.checkpoint != SYNTHETIC:
+    if cell.case.checkpoint not in {SYNTHETIC, SHRUNK}:
         prompts = prompts[-1:]  # the longest alone: of a large model each pass takes a second
     if not prompts:
         message = f"no prompt that {cell.probe} can be asked on: it needs one without padding"

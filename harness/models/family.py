@@ -66,7 +66,8 @@ class Family:
     `residual_gains`: the parameters that multiply the stream beside a branch. `unexercised`: config
     fields that change numbers and that no variant sets away from their default, each with the
     reason. `head`: how logits come from the last hidden state. `shapes`: the tensors of a config's
-    checkpoint, of a family that transformers has no class for. Source of module paths:
+    checkpoint, of a family that transformers has no class for. `automatic`: nothing is written down,
+    and the sites are found in the loaded model. Source of module paths:
     `transformers.models.<family>`.
     """
 
@@ -91,6 +92,7 @@ class Family:
     unexercised: Mapping[str, str] = field(default_factory=dict)
     head: Head = field(default_factory=Head)
     shapes: Callable[[Config], Mapping[str, tuple[int, ...]]] | None = None
+    automatic: bool = False
 
     @property
     def is_native(self) -> bool:

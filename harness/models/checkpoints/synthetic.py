@@ -66,7 +66,7 @@ def build(family_name: str, variant: str, *, size: str) -> Checkpoint:
 
 def _write(folder: Path, family: Family, config: dict[str, Any]) -> None:
     (folder / "config.json").write_text(json.dumps(config, indent=2))
-    _write_tokenizer(folder, int(config["vocab_size"]))
+    write_tokenizer(folder, int(config["vocab_size"]))
     tensors = {
         name: draw(name, shape, norm_offset=family.norm_offset)
         for name, shape in _hub_layout(folder, family).items()
@@ -106,14 +106,7 @@ def draw(name: str, shape: tuple[int, ...], *, norm_offset: bool) -> torch.Tenso
     Raises:
         CheckpointError: exact mode is on, in which other numbers would be drawn for the same name.
     """
-    seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") % 2**63
-    noise = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
-    if noise.dtype != torch.float32:
-        message = (
-            f"{name}: a checkpoint is made in exact mode, which would draw other numbers; "
-            "next: make it before, by checkpoint_of"
-        )
-        raise CheckpointError(message)
+    noise = noise_of(name, shape)
     is_norm = "norm" in name or "ln_" in name or "layernorm" in name.lower()
     if is_norm and name.endswith("weight"):
         values = 0.3 * noise + (0.0 if norm_offset else 1.0)
@@ -126,7 +119,24 @@ def draw(name: str, shape: tuple[int, ...], *, norm_offset: bool) -> torch.Tenso
     return values.bfloat16().half().float()
 
 
-def _write_tokenizer(folder: Path, vocab_size: int) -> None:
+def noise_of(name: str, shape: tuple[int, ...]) -> torch.Tensor:
+    """Give standard normal numbers in float32, the same for the same name on every machine.
+
+    Raises:
+        CheckpointError: exact mode is on, in which other numbers would be drawn for the same name.
+    """
+    seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") % 2**63
+    noise = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+    if noise.dtype != torch.float32:
+        message = (
+            f"{name}: a checkpoint is made in exact mode, which would draw other numbers; "
+            "next: make it before, by checkpoint_of"
+        )
+        raise CheckpointError(message)
+    return noise
+
+
+def write_tokenizer(folder: Path, vocab_size: int) -> None:
     """Write a tokenizer of one word per token, `t0 t1 t2 …`, with the special tokens first."""
     from tokenizers import Tokenizer, models, pre_tokenizers  # noqa: PLC0415 - only when made
 

@@ -91,6 +91,12 @@ FAMILIES: Final[dict[str, Family]] = {
 }
 
 
+def is_native(family: str) -> bool:
+    """Say whether transformers has a class for a family; of one without a record, it has."""
+    record = FAMILIES.get(family)
+    return record is None or record.is_native
+
+
 def every_variant(
     family: str, *limitations: Limitation, checkpoint: str = SYNTHETIC
 ) -> tuple[Case, ...]:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 from harness.models.conversion import as_glm
-from harness.models.families import FAMILIES
+from harness.models.families import is_native
 from harness.models.ports import bridge, chatglm, hooked, huggingface, plugged
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def load_port(cell: Cell, checkpoint: Checkpoint) -> Runner:
     """
     if cell.mode.is_plugged:
         return plugged.load(cell, checkpoint)
-    if not FAMILIES[cell.case.family].is_native:
+    if not is_native(cell.case.family):
         return _load_converted(cell, checkpoint)
     if cell.mode.port == "bridge":
         return bridge.load(cell, checkpoint)
@@ -101,6 +101,6 @@ def load_reference(cell: Cell, checkpoint: Checkpoint) -> huggingface.Transforme
     Raises:
         CheckpointError: the weights do not fit the config.
     """
-    if not FAMILIES[cell.case.family].is_native:
+    if not is_native(cell.case.family):
         return chatglm.load(cell, checkpoint)
     return huggingface.load(cell, checkpoint, attention="eager")

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 
 from harness.errors import Refused
-from harness.models.families import FAMILIES
+from harness.models.architectures import record_of
 from harness.models.ports.asking import PLAIN, chunk_inputs, keeper, model_inputs
 from harness.models.ports.bridge_hooks import hook_name
 from harness.models.ports.huggingface import TransformersRunner
+from harness.models.ports.installing import nothing_installed
 from harness.models.ports.lens import quiet, refusals, require_release
 from harness.models.ports.loading import TORCH_DTYPES, load_model
 from harness.models.ports.routers import routed_by, routers_give_logits
@@ -53,13 +54,13 @@ def load(cell: Cell, checkpoint: Checkpoint) -> BridgeRunner:
     require_release(RELEASES, of="TransformerBridge")
     from transformer_lens.model_bridge import TransformerBridge  # noqa: PLC0415 - takes seconds
 
-    family = FAMILIES[cell.case.family]
+    family = record_of(cell.case, checkpoint)
     model = load_model(family, checkpoint, dtype=cell.dtype, device=cell.device, attention="eager")
     template = TransformersRunner(family, model, norms=family.folded_norms(cell.case.variant))
     # The bridge replaces submodules in place, so that owners are looked up before it boots.
     owners = {site: template.owner(site) for site in template.sites}
     tokenizer = tokenizer_of(checkpoint)
-    with quiet(), refusals(_REFUSALS):
+    with quiet(), refusals(_REFUSALS), nothing_installed():
         bridge = TransformerBridge.boot_transformers(
             str(checkpoint.path),
             hf_model=model,

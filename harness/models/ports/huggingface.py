@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 
 from harness.errors import CaptureError, Refused
-from harness.models.families import FAMILIES
+from harness.models.architectures import record_of
 from harness.models.layouts import Scaled, n_heads
 from harness.models.ports.asking import PLAIN, chunk_inputs, logits_of, model_inputs
 from harness.models.ports.attention_trace import AttentionTrace
@@ -49,7 +49,7 @@ def load(
         Refused: this release lacks the architecture, or the model such an attention.
         CheckpointError: the weights do not fit the config.
     """
-    family = FAMILIES[cell.case.family]
+    family = record_of(cell.case, checkpoint)
     model = load_model(
         family, checkpoint, dtype=cell.dtype, device=cell.device, attention=attention
     )

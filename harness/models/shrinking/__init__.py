@@ -1,0 +1,5 @@
+"""From a config to a tiny one of the same kind: a twin that is built and run before it is given."""
+
+from harness.models.shrinking.building import Tiny, tiny_of_config, tiny_of_type
+
+__all__ = ["Tiny", "tiny_of_config", "tiny_of_type"]

@@ -1,0 +1,201 @@
+"""Tries small configs of a kind until one builds and runs."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import time
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import torch
+import transformers
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+from harness.errors import Unavailable
+from harness.models.ports.asking import logits_of
+from harness.models.shrinking.hints import HINTS
+from harness.models.shrinking.sizes import LAYERS, every_kind, shrunk, size_of
+
+LARGEST: Final = 3_000_000
+"""Parameters above which a config has not become small. They are counted on the meta device."""
+SECONDS: Final = 60.0
+"""When no further attempt is begun."""
+_DEPTHS: Final = (2, 4, 6)
+_BATCH, _POSITIONS = 2, 11
+_BOOKKEEPING: Final = frozenset(
+    {"transformers_version", "_name_or_path", "architectures", "dtype", "torch_dtype"}
+)
+
+# What is tried where the small config as it comes neither builds nor runs.
+ALTERNATIVES: Final[Mapping[str, Mapping[str, int]]] = {
+    "as it comes": {},
+    "a key and value head for each query head": {"num_key_value_heads": 4},
+    "heads that fill d_model": {"head_dim": 8},
+    "both": {"num_key_value_heads": 4, "head_dim": 8},
+    "an inner width of twice d_model": {"intermediate_size": 64},
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tiny:
+    """A small config that was built and run: its config.json, and how it came to be."""
+
+    config: Mapping[str, Any]
+    parameters: int
+    attempt: str
+
+
+def tiny_of_type(model_type: str, auto_class: str) -> Tiny:
+    """Give a small config of a model type, from its class's own defaults.
+
+    Args:
+        model_type: As config.json spells it, of the installed transformers.
+        auto_class: By which transformers builds the model, `AutoModelForCausalLM` or the like.
+
+    Raises:
+        Unavailable: no attempt builds and runs; says what the first one said.
+    """
+    kind = CONFIG_MAPPING[model_type]
+    return _first_that_runs(kind, _starts(kind), auto_class)
+
+
+def tiny_of_config(config: Any, auto_class: str) -> Tiny:
+    """Give a small twin of a config: all that is no size stays as it is.
+
+    Raises:
+        Unavailable: no attempt builds and runs; says what the first one said.
+    """
+    whole = _without_bookkeeping(config.to_dict())
+    return _first_that_runs(type(config), [("as given", whole)], auto_class)
+
+
+def _first_that_runs(
+    kind: Any, starts: list[tuple[str, dict[str, Any]]], auto_class: str
+) -> Tiny:
+    deadline = time.monotonic() + SECONDS
+    first = ""
+    for said, config in _attempts(kind, starts):
+        if time.monotonic() > deadline:
+            break
+        try:
+            loaded = kind.from_dict(copy.deepcopy(config))
+            parameters = _runs(loaded, auto_class)
+        except Exception as error:  # noqa: BLE001 - each class has errors of its own
+            first = first or f"{type(error).__name__}: {' '.join(str(error).split())}"
+            continue
+        written = _without_bookkeeping(loaded.to_dict())
+        return Tiny(
+            config={**written, "architectures": [loaded.architectures[0]]},
+            parameters=parameters,
+            attempt=said,
+        )
+    message = f"{kind.model_type}: no small config of it builds and runs ({first})"
+    raise Unavailable(message)
+
+
+def _attempts(
+    kind: Any, starts: list[tuple[str, dict[str, Any]]]
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    parameters = inspect.signature(kind.__init__).parameters
+    for alternative, changes in ALTERNATIVES.items():
+        for start, whole in starts:
+            fewest = max(_DEPTHS[0], len(set(map(str, whole.get("layer_types") or ()))))
+            for layers in dict.fromkeys(max(fewest, depth) for depth in _DEPTHS):
+                config = shrunk(whole, layers=layers)
+                if config.get("layer_types"):
+                    config["layer_types"] = every_kind(config["layer_types"], layers)
+                known = (name for name in changes if name in parameters)
+                config.update({name: changes[name] for name in known})
+                _help(config, kind.model_type)
+                yield f"{start}, {layers} layers, {alternative}", config
+
+
+def _help(config: dict[str, Any], model_type: str) -> None:
+    """Set what a type's hint says, and those of the types nested in it."""
+    for inner in config.values():
+        if isinstance(inner, dict):
+            _help(inner, str(inner.get("model_type", "")))
+    if model_type in HINTS:
+        _update(config, HINTS[model_type].fields)
+
+
+def _update(config: dict[str, Any], fields: Mapping[str, Any]) -> None:
+    """Set fields, those of nested configs too."""
+    for name, value in fields.items():
+        inner = config.get(name)
+        if isinstance(value, Mapping) and isinstance(inner, dict):
+            _update(inner, value)
+        else:
+            config[name] = value
+
+
+def _starts(kind: Any) -> list[tuple[str, dict[str, Any]]]:
+    """Give what a class's config may be shrunk from: what it states, and what it derives of that.
+
+    What a class derives from its sizes (inner widths, layers' kinds) it derives anew from small
+    ones; where it cannot, the derived numbers are made small themselves.
+    """
+    return [("stated", stated(kind)), ("whole", _without_bookkeeping(kind().to_dict()))]
+
+
+def stated(kind: Any) -> dict[str, Any]:
+    """Give the fields that a config class has a default for, of nested configs too."""
+    found: dict[str, Any] = {}
+    for name, parameter in inspect.signature(kind.__init__).parameters.items():
+        if name in _BOOKKEEPING or parameter.default in {None, inspect.Parameter.empty}:
+            continue
+        if not callable(parameter.default):
+            found[name] = parameter.default
+    whole = kind()
+    for name, inner in kind.sub_configs.items():
+        given = getattr(whole, name, None)
+        if given is not None:
+            found[name] = stated(type(given) if hasattr(given, "sub_configs") else inner)
+            found[name]["model_type"] = given.model_type
+    kinds = getattr(whole, "layer_types", None)
+    if kinds and "layer_types" in inspect.signature(kind.__init__).parameters:
+        found["layer_types"] = list(kinds)
+    return found
+
+
+def _without_bookkeeping(config: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name: _without_bookkeeping(value) if isinstance(value, dict) else value
+        for name, value in config.items()
+        if name not in _BOOKKEEPING
+    }
+
+
+def _runs(config: Any, auto_class: str) -> int:
+    """Build a config and run it once; give its number of parameters.
+
+    Raises:
+        ValueError: it is too large, or what it gives are no finite logits of its tokens.
+    """
+    build = getattr(transformers, auto_class).from_config
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # values of a class's own default, or of a small size
+        with torch.device("meta"):
+            empty = build(copy.deepcopy(config), attn_implementation="eager")
+        parameters = sum(parameter.numel() for parameter in empty.parameters())
+        if parameters > LARGEST:
+            name, largest = max(empty.named_parameters(), key=lambda each: each[1].numel())
+            raise ValueError(f"{parameters} parameters, of which {name} {tuple(largest.shape)}")
+        torch.manual_seed(0)
+        model = build(config, attn_implementation="eager").eval()
+        config.architectures = [type(model).__name__]
+        tokens = torch.arange(_BATCH * _POSITIONS).view(_BATCH, _POSITIONS) * 3 % 64 + 4
+        inputs = {"input_ids": tokens}
+        if config.is_encoder_decoder:
+            inputs["decoder_input_ids"] = tokens
+        with torch.no_grad():
+            logits = logits_of(model(**inputs))
+    if tuple(logits.shape[:2]) != (_BATCH, _POSITIONS) or not bool(logits.isfinite().all()):
+        raise ValueError(f"logits {tuple(logits.shape)} are not one finite row for each token")
+    return parameters
+
+
+__all__ = ["ALTERNATIVES", "LAYERS", "Tiny", "size_of", "stated", "tiny_of_config", "tiny_of_type"]
