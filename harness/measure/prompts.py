@@ -17,7 +17,13 @@ _WINDOW_FIELDS: Final = (
     "attention_window",
     "keep_window_size",
 )
-_LENGTH_FIELDS: Final = ("n_positions", "max_position_embeddings", "max_seq_len", "seq_length")
+_LENGTH_FIELDS: Final = (
+    "n_positions",
+    "max_position_embeddings",
+    "max_seq_len",
+    "max_target_positions",
+    "seq_length",
+)
 _SPECIAL_FIELDS: Final = ("bos_token_id", "eos_token_id", "pad_token_id")
 LONGEST: Final = 48
 """Longest prompt where a checkpoint allows more; synthetic windows and lengths lie below it."""

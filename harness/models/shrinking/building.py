@@ -17,14 +17,16 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from harness.errors import Unavailable
 from harness.models.ports.asking import logits_of
 from harness.models.shrinking.hints import HINTS
-from harness.models.shrinking.sizes import LAYERS, every_kind, shrunk, size_of
+from harness.models.shrinking.sizes import LENGTH, every_kind, shrunk
 
 LARGEST: Final = 3_000_000
 """Parameters above which a config has not become small. They are counted on the meta device."""
 SECONDS: Final = 60.0
 """When no further attempt is begun."""
 _DEPTHS: Final = (2, 4, 6)
-_BATCH, _POSITIONS = 2, 11
+_BATCH: Final = 2
+_START: Final = 1
+"""What a decoder reads first where the class leaves it to the files on the hub."""
 _BOOKKEEPING: Final = frozenset(
     {"transformers_version", "_name_or_path", "architectures", "dtype", "torch_dtype"}
 )
@@ -36,6 +38,7 @@ ALTERNATIVES: Final[Mapping[str, Mapping[str, int]]] = {
     "heads that fill d_model": {"head_dim": 8},
     "both": {"num_key_value_heads": 4, "head_dim": 8},
     "an inner width of twice d_model": {"intermediate_size": 64},
+    "positions that begin behind the padding": {"max_position_embeddings": 64},
 }
 
 
@@ -59,7 +62,13 @@ def tiny_of_type(model_type: str, auto_class: str) -> Tiny:
         Unavailable: no attempt builds and runs; says what the first one said.
     """
     kind = CONFIG_MAPPING[model_type]
-    return _first_that_runs(kind, _starts(kind), auto_class)
+    try:
+        starts = _starts(kind)
+    except Exception as error:  # each class has errors of its own
+        said = " ".join(str(error).split())
+        message = f"{model_type}: the class's own defaults do not build a config ({said})"
+        raise Unavailable(message) from error
+    return _first_that_runs(kind, starts, auto_class)
 
 
 def tiny_of_config(config: Any, auto_class: str) -> Tiny:
@@ -87,6 +96,8 @@ def _first_that_runs(
             first = first or f"{type(error).__name__}: {' '.join(str(error).split())}"
             continue
         written = _without_bookkeeping(loaded.to_dict())
+        if loaded.is_encoder_decoder and written.get("decoder_start_token_id") is None:
+            written["decoder_start_token_id"] = _START
         return Tiny(
             config={**written, "architectures": [loaded.architectures[0]]},
             parameters=parameters,
@@ -187,15 +198,14 @@ def _runs(config: Any, auto_class: str) -> int:
         torch.manual_seed(0)
         model = build(config, attn_implementation="eager").eval()
         config.architectures = [type(model).__name__]
-        tokens = torch.arange(_BATCH * _POSITIONS).view(_BATCH, _POSITIONS) * 3 % 64 + 4
+        tokens = torch.arange(_BATCH * LENGTH).view(_BATCH, LENGTH) * 3 % 64 + 4
         inputs = {"input_ids": tokens}
         if config.is_encoder_decoder:
             inputs["decoder_input_ids"] = tokens
         with torch.no_grad():
             logits = logits_of(model(**inputs))
-    if tuple(logits.shape[:2]) != (_BATCH, _POSITIONS) or not bool(logits.isfinite().all()):
+    if tuple(logits.shape[:2]) != (_BATCH, LENGTH) or not bool(logits.isfinite().all()):
         raise ValueError(f"logits {tuple(logits.shape)} are not one finite row for each token")
     return parameters
 
 
-__all__ = ["ALTERNATIVES", "LAYERS", "Tiny", "size_of", "stated", "tiny_of_config", "tiny_of_type"]
