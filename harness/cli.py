@@ -19,7 +19,7 @@ from harness import cli_convert, cli_coverage, cli_explain, cli_gate, cli_search
 from harness.case import BY_PROCESSING
 from harness.cli_names import RUNS, found_run
 from harness.errors import HarnessError, UsageError
-from harness.selection import Selection, checked_relation
+from harness.selection import Selection, checked_relation, option_of
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, help=__doc__, pretty_exceptions_enable=False
@@ -46,6 +46,7 @@ def run(  # noqa: PLR0917 - typer makes options of all of them
     device: Names = None,
     checkpoint: Names = None,
     probe: Names = None,
+    profile: Names = None,
     prompts: Annotated[int, typer.Option(help="prompts drawn beside the bank")] = 3,
     prompt_seed: Annotated[str, typer.Option(help="seed of these, or `today`")] = "0",
     out: Annotated[Path, typer.Option(help="folder of runs")] = RUNS,
@@ -76,6 +77,7 @@ def run(  # noqa: PLR0917 - typer makes options of all of them
         "device": device,
         "checkpoint": checkpoint,
         "probe": probe,
+        "profile": profile,
     }
     selection = cli_gate.checked_selection(**axes)
     checked_relation(relation)
@@ -84,7 +86,7 @@ def run(  # noqa: PLR0917 - typer makes options of all of them
     folder = found_run(resume) if resume else (out / name).resolve()
     begun = asked_relation(read_run(folder)) if resume else relation
     arguments = [str(cases), "-q", f"--out={out}", f"--run={name}", f"--prompts={prompts}"]
-    arguments += [f"--{axis}={value}" for axis, values in axes.items() for value in values or ()]
+    arguments += [f"{option_of(axis)}={value}" for axis, named in axes.items() for value in named or ()]
     arguments += [f"--prompt-seed={prompt_seed}", f"--relation={relation}"]
     arguments += ["-p", "no:cacheprovider"]
     arguments += ["-n", jobs] if jobs != "1" else []

@@ -62,6 +62,7 @@ def gate(
     device: Names = None,
     checkpoint: Names = None,
     probe: Names = None,
+    profile: Names = None,
     prompts: Drawn = 3,
     prompt_seed: Seed = 0,
     given: Given = "",
@@ -83,6 +84,7 @@ def gate(
         device=device,
         checkpoint=checkpoint,
         probe=probe,
+        profile=profile,
     )
     now = dt.datetime.now(dt.timezone.utc)
     folder = out or _RUNS / f"gate-{now:%Y%m%dT%H%M%S}"
@@ -107,6 +109,7 @@ def measure(
     device: Names = None,
     checkpoint: Names = None,
     probe: Names = None,
+    profile: Names = None,
     prompts: Drawn = 3,
     prompt_seed: Seed = 0,
     given: Given = "",
@@ -128,6 +131,7 @@ def measure(
         device=device,
         checkpoint=checkpoint,
         probe=probe,
+        profile=profile,
     )
     trust(trust_remote_code or ())
     now = dt.datetime.now(dt.timezone.utc)
@@ -238,12 +242,11 @@ def checked_selection(**axes: list[str] | None) -> Selection:
     Raises:
         SelectionError: a name is not in the matrix.
     """
-    from harness.models.families import FAMILIES
-    from harness.selection import Selection, check_names, values_of
+    from harness.known import check
+    from harness.selection import Selection, values_of
 
-    variants = {name for record in FAMILIES.values() for name in record.variant_names}
     asked = Selection(**{axis: values_of(values or ()) for axis, values in axes.items()})
-    check_names(asked, families=FAMILIES, variants=variants)
+    check(asked)
     return asked
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -11,18 +12,20 @@ from typing import TYPE_CHECKING, Final
 
 from packaging.version import Version
 
-from harness.case import HOOKED_PROBE_MODES, LOADING_MODES, PROBE_MODES, Case
+from harness.case import HOOKED_PROBE_MODES, LOADING_MODES, PROBE_MODES, SHRUNK, SYNTHETIC, Case
 from harness.errors import SelectionError, UsageError
 from harness.judge.baseline import is_baseline
 from harness.judge.gate import Gate, gate
 from harness.judge.sides import read_side
 from harness.measure.question import Question, ask, ask_again, cell_of, prompt_of
+from harness.models.checkpoints import model_type_of
 from harness.models.families import FAMILIES
+from harness.profile import BREADTH, DEFAULT
 from harness.selection import cells_of, probe_cells_of
 from harness.versions.measuring import Subject, import_failures, measure_in, subject_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
     from harness.case import Cell
     from harness.judge.sides import Side
@@ -71,13 +74,30 @@ def source_of(
 
 def cases_for(selection: Selection) -> tuple[Case, ...]:
     """Give the cases that a selection asks for: synthetic ones of every variant, unless told."""
+    checkpoints = selection.checkpoint or (
+        *((SYNTHETIC,) if DEFAULT.name in selection.profiles else ()),
+        *((SHRUNK,) if BREADTH.name in selection.profiles else ()),
+    )
     return tuple(
         Case(family=family, variant=variant, checkpoint=checkpoint)
-        for family in (selection.family or FAMILIES)
-        for variant in FAMILIES[family].variant_names
-        for checkpoint in (selection.checkpoint or ("synthetic",))
+        for checkpoint in checkpoints
+        for family, variant in _models_of(checkpoint, selection)
+        if not selection.family or family in selection.family
         if not selection.variant or variant in selection.variant
     )
+
+
+def _models_of(checkpoint: str, selection: Selection) -> Iterator[tuple[str, str]]:
+    """Give the families and variants that a kind of checkpoint is there for."""
+    if checkpoint == SHRUNK:
+        from harness.models.architectures import architectures  # noqa: PLC0415 - takes seconds
+
+        yield from ((each.model_type, each.variant) for each in architectures())
+    elif checkpoint.startswith(SYNTHETIC):
+        yield from ((name, each) for name in FAMILIES for each in FAMILIES[name].variant_names)
+    else:
+        families = selection.family or (model_type_of(checkpoint),)
+        yield from itertools.product(families, selection.variant or ("default",))
 
 
 def modes_for(sources: Iterable[Source]) -> tuple[str, ...]:
@@ -117,7 +137,7 @@ def question_for(
         cells = [cell for cell in stored if selection.admits(cell)]
     else:
         cases, modes = cases_for(selection), modes_for(sources)
-        compared = cells_of(cases, replace(selection, mode=selection.mode or modes))
+        compared = cells_of(cases, selection, modes=modes)
         probed = (name for name in (*PROBE_MODES, *HOOKED_PROBE_MODES) if name in modes)
         cells = [*compared, *probe_cells_of(cases, selection, modes=tuple(probed))]
     if PORT in broken:

@@ -24,6 +24,7 @@ from harness.selection import (
     cells_of,
     check_names,
     checked_relation,
+    option_of,
     probe_cells_of,
     values_of,
 )
@@ -56,7 +57,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("harness", "model-port-harness")
     for axis in AXES:
         group.addoption(
-            f"--{axis}",
+            option_of(axis),
+            dest=axis,
             action="append",
             default=[],
             metavar="NAME",
@@ -109,10 +111,9 @@ def pytest_configure(config: pytest.Config) -> None:
 def _session(config: pytest.Config) -> Session:
     selection = Selection(**{axis: values_of(config.getoption(axis)) for axis in AXES})
     if any(getattr(selection, axis) for axis in AXES):
-        from harness.models.families import FAMILIES
+        from harness.known import check
 
-        variants = {name for family in FAMILIES.values() for name in family.variant_names}
-        check_names(selection, families=FAMILIES, variants=variants)
+        check(selection)
     if trusted := config.getoption("trust_remote_code"):
         from harness.models.remote_code import trust
 
@@ -175,14 +176,31 @@ _CELLS: Final = {"cell": cells_of, "probe_cell": probe_cells_of}
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run a test that asks for cells once per cell of the cases on its mark."""
     mark = metafunc.definition.get_closest_marker("harness")
+    selection = metafunc.config.stash[_SESSION].selection
     for name, cells in _CELLS.items():
         if name in metafunc.fixturenames and mark is not None:
-            _check_cases(mark.args, metafunc.definition.nodeid)
-            found = cells(mark.args, metafunc.config.stash[_SESSION].selection)
+            cases = _cases_of(mark, selection)
+            _check_cases(cases, metafunc.definition.nodeid)
+            found = cells(cases, selection) if cases else ()
             metafunc.parametrize(name, [pytest.param(cell, id=cell.id) for cell in found])
 
 
-def _check_cases(cases: tuple[object, ...], test: str) -> None:
+def _cases_of(mark: pytest.Mark, selection: Selection) -> tuple[Any, ...] | None:
+    """Give the cases on a mark: those that it names, or what its function gives.
+
+    Such a function is called only where its profile is asked for; else there is None.
+    """
+    profile = mark.kwargs.get("profile")
+    if profile is None:
+        return mark.args
+    if profile not in selection.profiles:
+        return None
+    return tuple(case for give in mark.args for case in give())
+
+
+def _check_cases(cases: tuple[object, ...] | None, test: str) -> None:
+    if cases is None:
+        return
     if not cases:
         message = f"{test}: @pytest.mark.harness has no cases"
         raise pytest.UsageError(message)
@@ -217,12 +235,21 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
     def wanted(item: pytest.Item) -> bool:
         cell = _cell_of(item)
-        return cell is None or (session.selection.admits(cell) and cell.id not in session.done)
+        if cell is None:
+            return not _is_empty(item)
+        return (session.selection.admits(cell) and cell.id not in session.done)
 
     left_out = [item for item in items if not wanted(item)]
     if left_out:
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if wanted(item)]
+
+
+def _is_empty(item: pytest.Item) -> bool:
+    """Say whether a test of cells got none: pytest would count it as skipped."""
+    spec = getattr(item, "callspec", None)
+    is_ours = item.get_closest_marker("harness") is not None
+    return is_ours and spec is not None and any(name in spec.params for name in _CELLS)
 
 
 def _cell_of(item: pytest.Item) -> Cell | None:

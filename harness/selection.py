@@ -8,15 +8,12 @@ from typing import TYPE_CHECKING, Final
 
 from harness.case import (
     ASKED_RELATIONS,
-    DEFAULT_DTYPES,
-    DEFAULT_MODES,
     DEVICES,
     DTYPES,
     EXACT,
     LOADING_MODES,
-    PROBE_DTYPES,
-    PROBE_MODES,
     PROBES,
+    SHRUNK,
     SYNTHETIC,
     Case,
     Cell,
@@ -24,15 +21,21 @@ from harness.case import (
 )
 from harness.errors import SelectionError
 from harness.plugged import plugged_ports
+from harness.profile import DEFAULT, PROFILES, profile_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
-AXES: Final = ("family", "variant", "mode", "dtype", "device", "checkpoint", "probe")
+AXES: Final = ("family", "variant", "mode", "dtype", "device", "checkpoint", "probe", "profile")
 
 ALL: Final = "all"
 NONE: Final = "none"
 """What `--probe` takes beside the names of probes: all of them, or comparisons alone."""
+
+
+def option_of(axis: str) -> str:
+    """Give pytest's option for an axis. `--profile` is pytest-profiling's."""
+    return "--harness-profile" if axis == "profile" else f"--{axis}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +52,16 @@ class Selection:
     device: tuple[str, ...] = ()
     checkpoint: tuple[str, ...] = ()
     probe: tuple[str, ...] = ()
+    profile: tuple[str, ...] = ()
+
+    @property
+    def profiles(self) -> tuple[str, ...]:
+        """Name the profiles that are asked for; who names checkpoints asks for theirs."""
+        if self.profile:
+            return self.profile
+        if not self.checkpoint:
+            return (DEFAULT.name,)
+        return tuple(PROFILES) if SHRUNK in self.checkpoint else (DEFAULT.name,)
 
     @property
     def probes(self) -> tuple[str, ...]:
@@ -73,6 +86,7 @@ class Selection:
             "checkpoint": cell.case.checkpoint,
         }
         asked = self.compares if cell.probe is None else cell.probe in self.probes
+        asked = asked and profile_of(cell.case).name in self.profiles
         return asked and all(
             not getattr(self, axis) or value in getattr(self, axis)
             for axis, value in values.items()
@@ -111,6 +125,7 @@ def check_names(selection: Selection, *, families: Iterable[str], variants: Iter
         "dtype": list(DTYPES),
         "device": list(DEVICES),
         "probe": [*PROBES, ALL, NONE],
+        "profile": list(PROFILES),
     }
     for axis, names in known.items():
         for value in getattr(selection, axis):
@@ -139,42 +154,61 @@ def checked_relation(name: str) -> str:
     raise SelectionError(message)
 
 
-def cells_of(cases: Iterable[Case], selection: Selection) -> tuple[Cell, ...]:
+def cells_of(
+    cases: Iterable[Case], selection: Selection, *, modes: tuple[str, ...] | None = None
+) -> tuple[Cell, ...]:
     """Give every comparison of the cases: all loading modes × dtypes × devices asked for.
 
-    Without a word on mode, dtype and device these are the default ones. Large checkpoints come
-    first, so that no worker is left with one at the end.
+    Without a word on mode, dtype and device these are those of the case's profile. Large
+    checkpoints come first, so that no worker is left with one at the end. `modes` are those that
+    can be measured, without a word all.
     """
     if not selection.compares:
         return ()
     return tuple(
         Cell(case=case, loading_mode=mode, dtype=dtype, device=device)
         for case in _by_size(cases)
-        for mode in (selection.mode or DEFAULT_MODES)
-        for dtype in (selection.dtype or DEFAULT_DTYPES)
+        for mode in (selection.mode or modes_asked(case, modes))
+        for dtype in (selection.dtype or profile_of(case).dtypes)
         for device in (selection.device or ("cpu",))
     )
 
 
 def probe_cells_of(
-    cases: Iterable[Case], selection: Selection, *, modes: tuple[str, ...] = PROBE_MODES
+    cases: Iterable[Case], selection: Selection, *, modes: tuple[str, ...] | None = None
 ) -> tuple[Cell, ...]:
     """Give every probe of the cases, those of one loaded model together.
 
-    Without a word on mode and dtype these are `modes` and PROBE_DTYPES, less what
+    Without a word on mode and dtype these are those of the case's profile, or `modes`, less what
     `is_worth_asking` leaves out.
     """
     by_default = not (selection.mode or selection.dtype)
     cells = (
         Cell(case=case, loading_mode=mode, dtype=dtype, device=device, probe=probe)
         for case in _by_size(cases)
-        for mode in (selection.mode or modes)
-        for dtype in (selection.dtype or PROBE_DTYPES)
+        for mode in (selection.mode or probe_modes_asked(case, modes))
+        for dtype in (selection.dtype or profile_of(case).probe_dtypes)
         for device in (selection.device or ("cpu",))
         for probe in selection.probes
         if is_asked(probe, mode=mode, dtype=dtype)
     )
     return tuple(cell for cell in cells if not by_default or is_worth_asking(cell))
+
+
+def modes_asked(case: Case, there: tuple[str, ...] | None) -> tuple[str, ...]:
+    """Give a case's modes by its profile; of the default one, all that are there."""
+    profile = profile_of(case)
+    if there is None:
+        return profile.modes
+    return there if profile is DEFAULT else tuple(m for m in profile.modes if m in there)
+
+
+def probe_modes_asked(case: Case, there: tuple[str, ...] | None) -> tuple[str, ...]:
+    """Give the modes in which a case's probes are asked, by its profile."""
+    profile = profile_of(case)
+    if there is None:
+        return profile.probe_modes
+    return there if profile is DEFAULT else tuple(m for m in profile.probe_modes if m in there)
 
 
 def is_asked(probe: str, *, mode: str, dtype: str) -> bool:
@@ -206,6 +240,8 @@ def is_worth_asking(cell: Cell) -> bool:
     float32 on the paths in use. Tokens have no dtype and no variant, and a graph takes seconds to
     compile, so that it is compiled of each family once.
     """
+    if cell.case.checkpoint == SHRUNK:
+        return cell.probe != "tokens"
     if cell.case.checkpoint != SYNTHETIC:
         return cell.dtype == "float32" and cell.loading_mode in {"hf_sdpa", "bridge"}
     if cell.case.variant == "default":
@@ -222,4 +258,4 @@ def is_worth_asking(cell: Cell) -> bool:
 
 
 def _by_size(cases: Iterable[Case]) -> list[Case]:
-    return sorted(cases, key=lambda case: case.checkpoint == "synthetic")
+    return sorted(cases, key=lambda case: case.checkpoint in {SYNTHETIC, SHRUNK})

