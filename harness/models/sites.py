@@ -4,7 +4,8 @@ A site is spelled as TransformerLens' users know it, without `hook_`: `embed`,
 `blocks.3.resid_post`, `blocks.3.attn.q`, `ln_final.out`, `logits`. Layouts (TransformerLens'):
 `[batch, pos, d_model]` on the residual stream, `[batch, pos, head, d_head]` for q, k, v, rot_q,
 rot_k and z, `[batch, head, query, key]` for attn_scores and pattern, `[batch, pos, expert]` for
-`mlp.router`, the logits by which a mixture chooses its experts.
+`mlp.router`, the logits by which a mixture chooses its experts. `mixer_out` is what a block adds
+that mixes positions by no softmax: a state space, a recurrence, a linear attention.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ _WITHIN_BLOCK: Final = (
     "attn.pattern",
     "attn.z",
     "attn_out",
+    "mixer_out",
     "resid_mid",
     "ln2.out",
     "cross_attn.q",

@@ -1,0 +1,123 @@
+"""The sites of one block, from its stream and its branches."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from harness.models.discovery.attention import attentions_in, output_of, projection
+from harness.models.discovery.branches import branches_of
+from harness.models.discovery.mlp import mlp_taps, router_tap
+from harness.models.discovery.stream import Normed
+from harness.models.family import Tap
+from harness.models.layouts import Times
+
+if TYPE_CHECKING:
+    from harness.models.discovery.branches import Branch
+    from harness.models.discovery.found import Found
+    from harness.models.discovery.graph import Graph
+    from harness.models.discovery.stream import Block
+
+_MIDDLES: Final = ("resid_mid", "resid_mid_cross")
+_UNTAPPED: Final = "no module that runs once takes or gives it"
+
+
+def find_in_block(graph: Graph, block: Block, prefix: str, found: Found, config: Any) -> None:
+    """Find the sites of one block."""
+    calls = [block.call, *graph.calls_within(block.call)]
+    for site, value in (("resid_pre", block.enters), ("resid_post", block.leaves)):
+        first = site == "resid_pre"
+        tap = graph.tap(value, calls, inputs_first=first)
+        if tap is None:
+            tap = graph.tap(value, graph.recording.calls, inputs_first=first)
+        found.take(f"{prefix}.{site}", tap, _UNTAPPED)
+    attentions = attentions_in(graph, block.call, block.enters)
+    branches = branches_of(graph, block, attentions)
+    kinds = [branch.kind for branch in branches]
+    if len(set(kinds)) != len(kinds):
+        found.missing[f"{prefix}.attn_out"] = f"several branches of one kind: {', '.join(kinds)}"
+        return
+    for branch in branches:
+        _find_branch(graph, block, branch, f"{prefix}", found)
+        if branch.kind in {"attn", "cross_attn"}:
+            _find_attention(graph, block, branch, f"{prefix}.{branch.kind}", found, config)
+        if branch.kind == "mlp":
+            _find_mlp(graph, block, branch, prefix, found)
+    _find_norms(graph, block, branches, prefix, found)
+    _find_middles(graph, block, branches, prefix, found)
+
+
+def _find_branch(graph: Graph, block: Block, branch: Branch, prefix: str, found: Found) -> None:
+    """Find what a branch adds to the stream: what a module gives, perhaps times a number."""
+    inner = [call for call in graph.calls_within(block.call) if call.given != block.leaves]
+    tap = graph.tap(branch.value, inner)
+    maker = graph.maker(branch.value)
+    if tap is None and maker is not None and graph.made_by(branch.value) == "mul":
+        numbers = [argument for argument in maker.args if isinstance(argument, int | float)]
+        tap = graph.tap(graph.live_inputs(branch.value)[0], inner) if numbers else None
+        if tap is not None:
+            tap = Tap(module=tap.module, side=tap.side, view=Times(float(numbers[0])))
+    found.take(f"{prefix}.{branch.kind}_out", tap, _UNTAPPED)
+
+
+def _find_attention(
+    graph: Graph, block: Block, branch: Branch, prefix: str, found: Found, config: Any
+) -> None:
+    attention = branch.attention
+    if attention is None:
+        found.missing[prefix] = "several softmaxes in one branch"
+        return
+    found.attention[prefix] = attention.module
+    factors = {
+        "q": attention.query,
+        "k": attention.key_transposed,
+        "v": attention.value,
+    }
+    for name, factor in factors.items():
+        tap, why = projection(graph, name, factor, block.call, config)
+        found.take(f"{prefix}.{name}", tap, why)
+    tap, why = output_of(graph, attention, block.call)
+    found.take(f"{prefix}.z", tap, why)
+
+
+def _find_mlp(graph: Graph, block: Block, branch: Branch, prefix: str, found: Found) -> None:
+    router, no_router = router_tap(graph, block, branch)
+    if router is not None or no_router:
+        found.take(f"{prefix}.mlp.router", router, no_router)
+        return
+    inside, why = mlp_taps(graph, block, branch)
+    found.take_all(prefix, inside)
+    if why:
+        found.missing.update(dict.fromkeys((f"{prefix}.mlp.pre", f"{prefix}.mlp.post"), why))
+
+
+def _find_norms(
+    graph: Graph, block: Block, branches: tuple[Branch, ...], prefix: str, found: Found
+) -> None:
+    """Find the norms before the branches, or those that the stream passes behind them."""
+    behind = [step.call for step in block.steps if isinstance(step, Normed)]
+    before = list(dict.fromkeys(id(branch.norm) for branch in branches if branch.norm is not None))
+    by_id = {id(branch.norm): branch.norm for branch in branches}
+    calls = [by_id[key] for key in before]
+    passed = [call for call in behind if all(call is not norm for norm in calls)]
+    if passed and len(passed) == len(behind) and not calls:
+        calls, found.post_norm = list(behind), True
+    for number, call in enumerate(calls, start=1):
+        if call is not None and graph.runs_once(call):
+            found.taps[f"{prefix}.ln{number}.out"] = Tap(module=call.path)
+            found.norms[f"{prefix}.ln{number}.out"] = call
+
+
+def _find_middles(
+    graph: Graph, block: Block, branches: tuple[Branch, ...], prefix: str, found: Found
+) -> None:
+    """Find the stream between two branches of which the second reads what the first gave."""
+    calls = list(graph.calls_within(block.call))
+    middles = iter(_MIDDLES)
+    for before, after in zip(branches, branches[1:], strict=False):
+        if after.reads == before.reads:
+            continue
+        site = f"{prefix}.{next(middles, _MIDDLES[-1])}"
+        norms = [call for call in calls if graph.is_norm(call)]
+        tap = graph.tap(before.total, norms, inputs_first=True)
+        tap = tap or graph.tap(before.total, calls, inputs_first=True)
+        found.take(site, tap, _UNTAPPED)

@@ -1,0 +1,81 @@
+"""Facts about a family that numbers tell: what its norms subtract, and whether queries turn."""
+
+from __future__ import annotations
+
+import inspect
+from typing import TYPE_CHECKING, Any, Final
+
+import torch
+
+if TYPE_CHECKING:
+    from harness.models.discovery.attention import Attention
+    from harness.models.discovery.graph import Graph
+    from harness.models.discovery.recording import Call
+
+# A norm that subtracts the mean moves by rounding only (bfloat16: 2**-8), one that does not by as
+# much as its input does; the bound stands between.
+_MOVED: Final = 0.1
+# Turning keeps a query's length up to rounding (bfloat16: 2**-8), or times one number for all.
+_LENGTH: Final = 0.05
+
+
+def subtracts_mean(graph: Graph, call: Call) -> bool:
+    """Say whether a norm gives the same for its input and its input moved by a constant."""
+    if call.taken is None:
+        return False
+    taken = graph.tensor(call.taken)
+    with torch.no_grad():
+        before, after = call.module(taken), call.module(taken + taken.std())
+    moved = (after - before).double().norm() / before.double().norm()
+    return bool(moved < _MOVED)
+
+
+def turns(graph: Graph, attention: Attention) -> bool:
+    """Say whether queries are turned by their position before they meet the keys.
+
+    On the way from their projection they meet constants that differ by position, and keep their
+    length up to a factor that all positions share.
+    """
+    sources = graph.sources(attention.query)
+    if len(sources) != 1:
+        return False
+    cuts = graph.cuts(sources[0], attention.query)
+    for before, after in zip(cuts, cuts[1:], strict=False):
+        if not graph.is_layout(after) and _meets_positions(graph, before, after):
+            return _keeps_length(graph.tensor(before), graph.tensor(after))
+    return False
+
+
+def _meets_positions(graph: Graph, first: int, last: int) -> bool:
+    between = graph.ancestors(last, stop=lambda number: number <= first) - {first}
+    for number in between:
+        maker = graph.maker(number)
+        for other in () if maker is None else maker.inputs:
+            if other not in graph.live and _differs_by_position(graph.tensor(other)):
+                return True
+    return False
+
+
+def _differs_by_position(tensor: torch.Tensor) -> bool:
+    """Say whether some axis but the last has rows that differ: a table of angles."""
+    if tensor.ndim < 2 or not (tensor.is_floating_point() or tensor.is_complex()):  # noqa: PLR2004
+        return False
+    axes = [axis for axis in range(tensor.ndim - 1) if tensor.shape[axis] > 1]
+    return any(
+        not torch.equal(tensor.select(axis, 0), tensor.select(axis, 1)) for axis in axes
+    )
+
+
+def _keeps_length(before: torch.Tensor, after: torch.Tensor) -> bool:
+    if before.numel() != after.numel():
+        return False
+    lengths = [tensor.double().square().sum() for tensor in (before, after)]
+    if before.shape == after.shape:
+        each = after.double().norm(dim=-1) / before.double().norm(dim=-1)
+        return bool(each.std() < _LENGTH * each.mean())
+    return bool(lengths[0] > 0)
+
+
+def takes_position_ids(model: Any) -> bool:
+    """Say whether the model's forward has position ids among its arguments."""
+    return "position_ids" in inspect.signature(model.forward).parameters
