@@ -74,9 +74,11 @@ def _find_outside(
 ) -> None:
     first, *_, last = (next(iter(stacks.values())), *stacks.values())
     find_embeddings(graph, first[0], tokens, found)
-    find_last_norm(graph, last[-1], _logits(graph.recording), LN_FINAL, found)
+    end = len(graph.recording.operations)
+    find_last_norm(graph, last[-1], _logits(graph.recording), end, LN_FINAL, found)
     if first is not last:
-        find_last_norm(graph, first[-1], last[-1].leaves, "encoder_ln_final.out", found)
+        start, leaves = last[0].call.start, last[-1].leaves
+        find_last_norm(graph, first[-1], leaves, start, "encoder_ln_final.out", found)
 
 
 def _logits(recording: Recording) -> int:

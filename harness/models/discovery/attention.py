@@ -144,32 +144,33 @@ def projection(
     cuts = graph.cuts(sources[0], factor)
     if call.given not in cuts or call.end > block.end:
         return None, "its projection is no module of its own"
-    base = call.given
+    size = graph.tensor(factor).shape[-2 if name == "k" else -1]
     for view in _VIEWS[name]:
-        if _lays_out(graph, base, cuts[cuts.index(base) :], view, config):
+        if _lays_out(graph, cuts[cuts.index(call.given) :], view, size, config):
             return Tap(module=call.path, view=view), ""
     return None, f"laid out by {call.path} in no known way"
 
 
-def _lays_out(graph: Graph, base: int, cuts: list[int], view: View, config: Any) -> bool:
+def _lays_out(graph: Graph, cuts: list[int], view: View, size: int, config: Any) -> bool:
     """Say whether a view of what a module gives is what follows from it by layout alone.
 
     Where a norm, a clip or a number stands between and keeps the shape, what comes behind it is
-    laid out instead.
+    laid out instead. `size` is that of a head.
     """
-    shape = graph.tensor(base).shape
-    for number in cuts:
-        if graph.tensor(number).shape != shape:
+    base = cuts[0]
+    for number in cuts[1:]:
+        if graph.tensor(number).shape != graph.tensor(base).shape:
             break
         base = number
-    behind = _by_layout_alone(graph, base, cuts)
     try:
         expected = view(graph.tensor(base), config)
     except (RuntimeError, AttributeError):
         return False  # the sizes do not divide, or the config does not tell them
+    if expected.shape[-1] != size:
+        return False
     return any(
         _equal(expected, candidate)
-        for number in reversed(behind)
+        for number in reversed(_by_layout_alone(graph, base, cuts))
         for candidate in _by_position(graph.tensor(number), n_heads(config), expected)
     )
 

@@ -113,7 +113,8 @@ def _kind(
         plain(operation.name) in TOP and inner.intersection(operation.outputs)
         for operation in graph.operations_in(block.call)
     )
-    return "mlp" if chooses or is_local(graph, reads, value) else "mixer"
+    batch = graph.tensor(block.enters).shape[0]
+    return "mlp" if chooses or is_local(graph, reads, value, batch) else "mixer"
 
 
 def _norm(graph: Graph, block: Block, reads: int, inner: frozenset[int]) -> Call | None:

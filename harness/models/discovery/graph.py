@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harness.models.discovery.operations import (
+    CONSTANT,
     CONTRACTIONS,
     LAYOUTS,
     NORMALISING,
+    ROWS_KEPT,
     SOFTMAXES,
     plain,
 )
@@ -36,8 +38,12 @@ class Graph:
         """Follow the tokens' embeddings through the recording."""
         live: set[int] = set()
         for operation in recording.operations:
+            if plain(operation.name) in CONSTANT:
+                continue
             looked_up = operation.name == "embedding" and operation.inputs[-1] in tokens
             if looked_up or any(number in live for number in operation.inputs):
+                live.update(operation.outputs)
+            elif any(number in live for number in operation.shared):
                 live.update(operation.outputs)
         return Graph(recording, frozenset(live), Counter(call.path for call in recording.calls))
 
@@ -63,10 +69,18 @@ class Graph:
         """Say whether a value arose while a module ran."""
         return call.start <= self.made_at(value) < call.end
 
+    def inputs(self, value: int) -> tuple[int, ...]:
+        """Give the values that a value was made of."""
+        maker = self.maker(value)
+        if maker is None:
+            return ()
+        if maker.writes and value != maker.outputs[0]:
+            return tuple(dict.fromkeys((*maker.inputs, *maker.shared)))
+        return maker.inputs
+
     def live_inputs(self, value: int) -> list[int]:
         """Give the live values that a value was made of."""
-        maker = self.maker(value)
-        return [] if maker is None else [number for number in maker.inputs if number in self.live]
+        return [number for number in self.inputs(value) if number in self.live]
 
     def ancestors(
         self, value: int, *, stop: Callable[[int], bool] = lambda _: False
@@ -91,8 +105,7 @@ class Graph:
             number = waiting.pop()
             if number not in found:
                 found.add(number)
-                maker = self.maker(number)
-                waiting.extend(() if maker is None else maker.inputs)
+                waiting.extend(self.inputs(number))
         return frozenset(found)
 
     def is_product(self, value: int) -> bool:
@@ -109,15 +122,10 @@ class Graph:
         return self.made_by(value) in LAYOUTS
 
     def root(self, value: int) -> int:
-        """Follow changes of layout back that keep the shape and the number of values."""
-        while self.is_layout(value):
-            maker = self.maker(value)
-            before = () if maker is None else maker.inputs
-            if len(before) != 1 or self.tensor(before[0]).shape != self.tensor(value).shape:
-                break
-            if self.tensor(before[0]).dtype != self.tensor(value).dtype:
-                break
-            if self.made_by(value) in {"index", "transpose", "permute", "t"}:
+        """Follow changes of layout back that keep all rows: copies, and [batch, pos] flattened."""
+        while self.made_by(value) in ROWS_KEPT:
+            before = self.inputs(value)
+            if len(before) != 1 or not _same_rows(self.tensor(before[0]), self.tensor(value)):
                 break
             value = before[0]
         return value
@@ -197,3 +205,10 @@ class Graph:
                 found.append(number)
             furthest = max(furthest, after.get(number, 0))
         return found
+
+
+def _same_rows(one: Tensor, other: Tensor) -> bool:
+    """Say whether both hold the same number of rows of one length, in one dtype."""
+    if not one.ndim or not other.ndim or one.dtype != other.dtype:
+        return False
+    return one.shape[-1] == other.shape[-1] and one.numel() == other.numel()

@@ -55,6 +55,24 @@ LAYOUTS: Final = frozenset(
 )
 """What lays the same numbers out in another way, and changes none of them."""
 
+ROWS_KEPT: Final = frozenset(
+    {
+        "view",
+        "_unsafe_view",
+        "_reshape_alias",
+        "reshape",
+        "slice",
+        "unsqueeze",
+        "squeeze",
+        "clone",
+        "contiguous",
+        "detach",
+        "alias",
+        "_to_copy",
+    }
+)
+"""Of these, what keeps the order of the last axis' rows where their number stays."""
+
 POINTWISE: Final = frozenset(
     {
         "mul",
@@ -104,6 +122,23 @@ POINTWISE: Final = frozenset(
     }
 )
 """What computes each number from the numbers at the same place."""
+
+CONSTANT: Final = frozenset(
+    {
+        "zeros_like",
+        "ones_like",
+        "empty_like",
+        "full_like",
+        "rand_like",
+        "new_zeros",
+        "new_ones",
+        "new_full",
+        "new_empty",
+        "new_empty_strided",
+        "zero",
+    }
+)
+"""What takes of a tensor its shape alone."""
 
 SOFTMAXES: Final = frozenset({"_softmax", "_safe_softmax"})
 TOP: Final = frozenset({"topk", "sort", "kthvalue"})

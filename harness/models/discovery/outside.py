@@ -116,24 +116,25 @@ def _find_norm(graph: Graph, block: Block, token: int, found: Found) -> None:
             return
 
 
-def find_last_norm(graph: Graph, block: Block, end: int, site: str, found: Found) -> bool:
-    """Find the last norm that runs between the last block and a value; say whether there is one."""
+def find_last_norm(
+    graph: Graph, block: Block, end: int, before: int, site: str, found: Found
+) -> None:
+    """Find the last norm between the last block and a value, of those before an operation."""
     ancestors = graph.ancestors(end)
     norms = [
         call
         for call in graph.recording.calls
-        if call.start >= block.call.end
+        if block.call.end <= call.start < before
         and call.taken is not None
         and block.leaves in graph.ancestors(call.taken)
         and call.given in ancestors
         and graph.is_norm(call)
     ]
     if not norms:
-        return False
+        return
     last = max(norms, key=lambda call: (call.end, call.end - call.start))
     if graph.runs_once(last):
         found.taps[site] = Tap(module=last.path)
         found.norms[site] = last
     else:
         found.missing[site] = "its module runs more than once"
-    return True

@@ -32,7 +32,8 @@ class Value:
 class Operation:
     """One call of one of torch's own functions; `args` and `kwargs` hold a Value per tensor.
 
-    `writes`: it changes its first argument, which is another value from then on.
+    `writes`: it changes its first argument, whose new value is then its first output; the others
+    are those of tensors that share its memory, whose old values are in `shared`.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Operation:
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
     writes: bool
+    shared: tuple[int, ...] = ()
 
 
 @dataclass(slots=True, kw_only=True)
@@ -112,13 +114,13 @@ class _Recorder(TorchDispatchMode):
         written = [args[0]] if func._schema.is_mutable and args else []  # noqa: SLF001 - its only place
         written = [leaf for leaf in _tensors(written) if _storage(leaf)]
         changed = [sharer for leaf in written for sharer in self._sharers(leaf)]
-        for tensor in changed:
-            self._recording.tensors[self.number(tensor)] = tensor.clone()
-            inputs.append(self.number(tensor))
+        shared = [self.number(tensor) for tensor in changed]
+        for number in shared:
+            self._recording.tensors[number] = self._recording.tensors[number].clone()
         result = func(*args, **kwargs)
         outputs = [self._new(tensor) for tensor in changed]
         outputs += [self.number(leaf) for leaf in _tensors(result)]
-        self._write_down(func, held, inputs, outputs, writes=bool(changed))
+        self._write_down(func, held, inputs, outputs, shared)
         return result
 
     def _sharers(self, tensor: Tensor) -> list[Tensor]:
@@ -128,12 +130,12 @@ class _Recorder(TorchDispatchMode):
         return [tensor, *others.values()]
 
     def _write_down(
-        self, func: Any, held: Any, inputs: list[int], outputs: list[int], *, writes: bool
+        self, func: Any, held: Any, inputs: list[int], outputs: list[int], shared: list[int]
     ) -> None:
         recording = self._recording
         index = len(recording.operations)
         old, new = tuple(dict.fromkeys(inputs)), tuple(dict.fromkeys(outputs))
-        new = tuple(number for number in new if number not in old)
+        new = tuple(number for number in new if number not in old)  # what is given back as it was
         recording.operations.append(
             Operation(
                 name=func.overloadpacket.__name__,
@@ -142,12 +144,13 @@ class _Recorder(TorchDispatchMode):
                 kwargs=held[1],
                 inputs=old,
                 outputs=new,
-                writes=writes,
+                writes=bool(shared),
+                shared=tuple(shared),
             )
         )
         for number in new:
             recording.producer[number] = index
-        for number in old:
+        for number in dict.fromkeys((*old, *shared)):
             recording.consumers.setdefault(number, []).append(index)
 
 

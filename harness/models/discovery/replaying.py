@@ -28,7 +28,8 @@ def replayed(graph: Graph, given: dict[int, Tensor], value: int) -> Tensor:
     with torch.no_grad():
         for index in indices:
             operation = graph.recording.operations[index]
-            if index < 0 or not any(number in known for number in operation.inputs):
+            read = (*operation.inputs, *operation.shared)
+            if index < 0 or not any(number in known for number in read):
                 continue
             _run(graph, operation, known)
             if not waiting.intersection(operation.outputs) <= set(known):
@@ -54,20 +55,24 @@ def _run(graph: Graph, operation: Any, known: dict[int, Tensor]) -> None:
             known[number] = tensor
 
 
-def is_local(graph: Graph, first: int, last: int) -> bool:
+def is_local(graph: Graph, first: int, last: int, batch: int) -> bool:
     """Say whether each position of a value depends on the same position of another alone.
 
     The first position is changed and the rest of the way run again. A way that cannot be run
     again is not local as far as anyone knows.
     """
-    before = graph.tensor(first)
+    before, original = graph.tensor(first), graph.tensor(last)
     changed = before.clone()
-    changed[:, 0] = changed[:, 0].flip(-1)
+    rows = _by_position(changed, batch)
+    rows[:, 0] = rows[:, 0].flip(-1)
     try:
         after = replayed(graph, {first: changed}, last)
     except (RuntimeError, LookupError):
         return False
-    original = graph.tensor(last)
-    if after.shape != original.shape or after.ndim != before.ndim:
-        return False
-    return torch.equal(after[:, 1:], original[:, 1:]) and not torch.equal(after, original)
+    differs = _by_position(after != original, batch).flatten(2).any(-1)
+    return bool(differs[:, 0].any()) and not bool(differs[:, 1:].any())
+
+
+def _by_position(tensor: Tensor, batch: int) -> Tensor:
+    """View [batch * pos, d] as [batch, pos, d]."""
+    return tensor.view(batch, -1, tensor.shape[-1])
