@@ -49,7 +49,7 @@ def discovered(model: Any, family: Family) -> Family:
             find_in_block(graph, block, f"{prefix}.{layer}", found, model.config)
     if stacks:
         _find_outside(graph, stacks, tokens, found)
-    confirm(model, inputs_of(model, _SECOND), found)
+    confirm(model, inputs_of(model, _SECOND), graph, found)
     return _completed(graph, stacks, model, family, found)
 
 

@@ -202,18 +202,18 @@ def _equal(one: Tensor, other: Tensor) -> bool:
     return one.shape == other.shape and torch.equal(one.to(other.dtype), other)
 
 
-def output_of(graph: Graph, attention: Attention, block: Call) -> tuple[Tap | None, str]:
-    """Give where the heads enter the output projection, or why that cannot be told."""
+def output_of(graph: Graph, attention: Attention, block: Call) -> tuple[Tap | None, int, str]:
+    """Give where the heads enter the output projection and as which value, or why not."""
     for number, operation in _onwards(graph, attention.heads_out):
         if not _layout_between(graph, attention.heads_out, number):
-            return None, "something is computed between the heads and the output projection"
+            return None, -1, "something is computed between the heads and the output projection"
         call = graph.innermost(operation.outputs[0])
         if call is None or call.taken is None or not graph.runs_once(call):
-            return None, "the output projection is no module that runs once"
+            return None, -1, "the output projection is no module that runs once"
         if not _layout_between(graph, attention.heads_out, call.taken) or call.end > block.end:
-            return None, "the output projection is no module of its own"
-        return Tap(module=call.path, side="in", view=heads), ""
-    return None, "no output projection"
+            return None, -1, "the output projection is no module of its own"
+        return Tap(module=call.path, side="in", view=heads), call.taken, ""
+    return None, -1, "no output projection"
 
 
 def _layout_between(graph: Graph, first: int, last: int) -> bool:

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from harness.models.discovery.attention import attentions_in, output_of, projection
 from harness.models.discovery.branches import branches_of
+from harness.models.discovery.facts import turns
+from harness.models.discovery.found import Equation
 from harness.models.discovery.mlp import mlp_taps, router_tap
 from harness.models.discovery.stream import Normed
 from harness.models.family import Tap
@@ -37,13 +39,14 @@ def find_in_block(graph: Graph, block: Block, prefix: str, found: Found, config:
         found.missing[f"{prefix}.attn_out"] = f"several branches of one kind: {', '.join(kinds)}"
         return
     for branch in branches:
-        _find_branch(graph, block, branch, f"{prefix}", found)
+        _find_branch(graph, block, branch, prefix, found)
         if branch.kind in {"attn", "cross_attn"}:
             _find_attention(graph, block, branch, f"{prefix}.{branch.kind}", found, config)
         if branch.kind == "mlp":
             _find_mlp(graph, block, branch, prefix, found)
     _find_norms(graph, block, branches, prefix, found)
     _find_middles(graph, block, branches, prefix, found)
+    _expect_sums(block, branches, prefix, found)
 
 
 def _find_branch(graph: Graph, block: Block, branch: Branch, prefix: str, found: Found) -> None:
@@ -67,6 +70,8 @@ def _find_attention(
         found.missing[prefix] = "several softmaxes in one branch"
         return
     found.attention[prefix] = attention.module
+    if turns(graph, attention):
+        found.turned.add(prefix)
     factors = {
         "q": attention.query,
         "k": attention.key_transposed,
@@ -75,8 +80,9 @@ def _find_attention(
     for name, factor in factors.items():
         tap, why = projection(graph, name, factor, block.call, config)
         found.take(f"{prefix}.{name}", tap, why)
-    tap, why = output_of(graph, attention, block.call)
+    tap, z, why = output_of(graph, attention, block.call)
     found.take(f"{prefix}.z", tap, why)
+    found.expect(f"{prefix}_out", branch.value, {z: f"{prefix}.z"})
 
 
 def _find_mlp(graph: Graph, block: Block, branch: Branch, prefix: str, found: Found) -> None:
@@ -85,8 +91,16 @@ def _find_mlp(graph: Graph, block: Block, branch: Branch, prefix: str, found: Fo
         found.take(f"{prefix}.mlp.router", router, no_router)
         return
     inside, why = mlp_taps(graph, block, branch)
-    found.take_all(prefix, inside)
-    if why:
+    for site, inner in inside.items():
+        found.taps[f"{prefix}.{site}"] = inner.tap
+    if not why:
+        post = f"{prefix}.mlp.post"
+        whole = {inner.value: f"{prefix}.{site}" for site, inner in inside.items() if inner.whole}
+        made_of = {value: site for value, site in whole.items() if site != post}
+        if made_of:
+            found.expect(post, inside["mlp.post"].value, made_of, *made_of.values())
+        found.expect(f"{prefix}.mlp_out", branch.value, {inside["mlp.post"].value: post})
+    else:
         found.missing.update(dict.fromkeys((f"{prefix}.mlp.pre", f"{prefix}.mlp.post"), why))
 
 
@@ -121,3 +135,23 @@ def _find_middles(
         tap = graph.tap(before.total, norms, inputs_first=True)
         tap = tap or graph.tap(before.total, calls, inputs_first=True)
         found.take(site, tap, _UNTAPPED)
+        if site in found.taps:
+            added = {
+                branch.value: f"{prefix}.{branch.kind}_out"
+                for branch in branches[: branches.index(after)]
+            }
+            entered = {block.enters: f"{prefix}.resid_pre"}
+            found.expect(site, before.total, entered | added, *added.values())
+
+
+def _expect_sums(block: Block, branches: tuple[Branch, ...], prefix: str, found: Found) -> None:
+    """Expect the stream to leave the block with what entered it and all its branches."""
+    added = {branch.value: f"{prefix}.{branch.kind}_out" for branch in branches}
+    entered = {block.enters: f"{prefix}.resid_pre"}
+    site = f"{prefix}.resid_post"
+    if {site, *entered.values(), *added.values()} <= set(found.taps):
+        given = entered | added
+        blamed = tuple(added.values())
+        found.equations.append(
+            Equation(site=site, value=block.leaves, given=given, blamed=blamed)
+        )

@@ -12,14 +12,33 @@ if TYPE_CHECKING:
     from harness.models.family import Tap
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Equation:
+    """A site's value is made of those at other sites; `blamed` are taken back if it is not.
+
+    `given` names the sites by the values of the recording for which they stand.
+    """
+
+    site: str
+    value: int
+    given: Mapping[int, str]
+    blamed: tuple[str, ...]
+
+
 @dataclass(slots=True, kw_only=True)
 class Found:
-    """Taps and attention modules by site, norms by site, and why sites are missing."""
+    """Taps and attention modules by site, norms by site, and why sites are missing.
+
+    `turned` are the attentions whose queries are turned by their position. `equations` are still
+    to be confirmed.
+    """
 
     taps: dict[str, Tap] = field(default_factory=dict)
     attention: dict[str, str] = field(default_factory=dict)
     norms: dict[str, Call] = field(default_factory=dict)
     missing: dict[str, str] = field(default_factory=dict)
+    turned: set[str] = field(default_factory=set)
+    equations: list[Equation] = field(default_factory=list)
     rotary: bool = False
     post_norm: bool = False
 
@@ -34,6 +53,15 @@ class Found:
         """Take several sites of one block."""
         for site, tap in taps.items():
             self.taps[f"{prefix}.{site}"] = tap
+
+    def expect(
+        self, site: str, value: int, given: Mapping[int, str], *blamed: str
+    ) -> None:
+        """Expect a site to be made of others, as far as all of them have been found."""
+        if {site, *given.values()} <= set(self.taps):
+            self.equations.append(
+                Equation(site=site, value=value, given=given, blamed=(site, *blamed))
+            )
 
     def drop(self, site: str, why: str) -> None:
         """Take a site back, and note why."""

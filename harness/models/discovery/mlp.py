@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import torch
 
-from harness.models.discovery.operations import POINTWISE, TOP, plain
+from harness.models.discovery.operations import LAYOUTS, POINTWISE, TOP, plain
 from harness.models.family import Tap
 from harness.models.layouts import half
 from harness.models.ports.routers import routed_by
@@ -22,7 +23,19 @@ if TYPE_CHECKING:
 _GATED: Final = 2
 
 
-def mlp_taps(graph: Graph, block: Block, branch: Branch) -> tuple[Mapping[str, Tap], str]:
+@dataclass(frozen=True, slots=True)
+class Inner:
+    """A site inside an MLP; `whole`: it is all of its value, not a part of it."""
+
+    tap: Tap
+    value: int
+    whole: bool = True
+
+
+Inside = tuple["Mapping[str, Inner]", str]
+
+
+def mlp_taps(graph: Graph, block: Block, branch: Branch) -> Inside:
     """Give the taps inside an MLP by their site, and why those that are not there are not."""
     last = graph.sources(branch.value)
     if len(last) != 1:
@@ -33,11 +46,12 @@ def mlp_taps(graph: Graph, block: Block, branch: Branch) -> tuple[Mapping[str, T
     post = down.taken
     if post not in graph.live or down.end > block.call.end or post not in branch.inner:
         return {}, "its last linear map is no module of its own"
-    into, why = _into(graph, post, branch)
-    return ({**into, "mlp.post": Tap(module=down.path, side="in")}, "") if into else ({}, why)
+    into, why = _into(graph, post)
+    out = Inner(Tap(module=down.path, side="in"), post)
+    return ({**into, "mlp.post": out}, "") if into else ({}, why)
 
 
-def _into(graph: Graph, post: int, branch: Branch) -> tuple[Mapping[str, Tap], str]:
+def _into(graph: Graph, post: int) -> Inside:
     """Give the taps of what enters the activation, and of what multiplies it."""
     calls = [graph.innermost(number) for number in graph.sources(post)]
     found = [call for call in calls if call is not None and call.given is not None]
@@ -46,19 +60,15 @@ def _into(graph: Graph, post: int, branch: Branch) -> tuple[Mapping[str, Tap], s
     given = [call.given for call in found if call.given is not None]
     between = graph.ancestors(post, stop=lambda number: number in given) - set(given)
     names = {graph.made_by(number) for number in between}
-    if not all(name in POINTWISE or graph.is_layout(number) for number, name in _named(graph, between)):
+    if not names <= POINTWISE | LAYOUTS:
         return {}, f"more than an activation before its last linear map: {', '.join(sorted(names))}"
     if len(found) == 1 and graph.tensor(given[0]).shape == graph.tensor(post).shape:
-        return {"mlp.pre": Tap(module=found[0].path)}, ""
+        return {"mlp.pre": Inner(Tap(module=found[0].path), given[0])}, ""
     if len(found) == 1:
         return _fused(graph, post, found[0])
     if len(found) == _GATED:
         return _gated(graph, post, found)
     return {}, f"{len(found)} linear maps enter its activation"
-
-
-def _named(graph: Graph, values: frozenset[int]) -> list[tuple[int, str]]:
-    return [(number, graph.made_by(number)) for number in values]
 
 
 def _factors(graph: Graph, post: int) -> list[int]:
@@ -76,17 +86,21 @@ def _is_bare(graph: Graph, value: int, call: Call) -> bool:
     return value == call.given
 
 
-def _gated(graph: Graph, post: int, calls: list[Call]) -> tuple[Mapping[str, Tap], str]:
+def _gated(graph: Graph, post: int, calls: list[Call]) -> Inside:
     """Tell the gate by the activation: the other factor is what its linear map gives."""
     factors = _factors(graph, post)
     bare = [call for call in calls if any(_is_bare(graph, factor, call) for factor in factors)]
     if len(bare) != 1:
         return {}, f"{len(bare)} of its two factors pass no activation: which is the gate?"
     (gate,) = (call for call in calls if call is not bare[0])
-    return {"mlp.pre": Tap(module=gate.path), "mlp.pre_linear": Tap(module=bare[0].path)}, ""
+    return {
+        site: Inner(Tap(module=call.path), call.given)
+        for site, call in (("mlp.pre", gate), ("mlp.pre_linear", bare[0]))
+        if call.given is not None
+    }, ""
 
 
-def _fused(graph: Graph, post: int, call: Call) -> tuple[Mapping[str, Tap], str]:
+def _fused(graph: Graph, post: int, call: Call) -> Inside:
     """Tell which half of one linear map's output is the gate: the other is a bare factor."""
     if call.given is None:
         return {}, "its first linear map gives no tensor"
@@ -101,8 +115,8 @@ def _fused(graph: Graph, post: int, call: Call) -> tuple[Mapping[str, Tap], str]
     if len(bare) != 1:
         return {}, f"{call.path} is no [gate | up] or [up | gate]"
     return {
-        "mlp.pre": Tap(module=call.path, view=half(1 - bare[0])),
-        "mlp.pre_linear": Tap(module=call.path, view=half(bare[0])),
+        site: Inner(Tap(module=call.path, view=half(index)), call.given, whole=False)
+        for site, index in (("mlp.pre", 1 - bare[0]), ("mlp.pre_linear", bare[0]))
     }, ""
 
 
