@@ -50,19 +50,19 @@ def discovered(model: Any, family: Family) -> Family:
     if stacks:
         _find_outside(graph, stacks, tokens, found)
     confirm(model, inputs_of(model, _SECOND), graph, found)
-    return _completed(graph, stacks, model, family, found)
+    return _completed(graph, model, family, found)
 
 
 def _stacks(graph: Graph, model: Any, found: Found) -> dict[str, tuple[Block, ...]]:
     """Give the stacks of blocks by the prefix of their sites; none, unless it is plain which."""
     stacks = stacks_of(graph, model)
-    prefixes = ("blocks",)
+    prefixes: tuple[str, ...] = ("blocks",)
     if getattr(model.config, "is_encoder_decoder", False):
         prefixes = ("encoder_blocks", "decoder_blocks")
     if len(stacks) != len(prefixes):
         paths = ", ".join(path for path, _ in stacks) or "none"
         found.missing[prefixes[-1]] = (
-            f"a stream must run through {len(prefixes)} list(s) of modules, and does through {paths}"
+            f"{len(prefixes)} list(s) of modules must hand a stream on; found: {paths}"
         )
         return {}
     blocks = sorted((blocks for _, blocks in stacks), key=lambda stack: stack[0].call.start)
@@ -75,22 +75,20 @@ def _find_outside(
     first, *_, last = (next(iter(stacks.values())), *stacks.values())
     find_embeddings(graph, first[0], tokens, found)
     end = len(graph.recording.operations)
-    find_last_norm(graph, last[-1], _logits(graph.recording), end, LN_FINAL, found)
+    logits = _logits(graph.recording)
+    find_last_norm(graph, last[-1], LN_FINAL, found, end=logits, before=end)
     if first is not last:
         start, leaves = last[0].call.start, last[-1].leaves
-        find_last_norm(graph, first[-1], leaves, start, "encoder_ln_final.out", found)
+        site = "encoder_ln_final.out"
+        find_last_norm(graph, first[-1], site, found, end=leaves, before=start)
 
 
 def _logits(recording: Recording) -> int:
     logits = logits_of(recording.output)
-    return max(
-        number for number, tensor in enumerate(recording.tensors) if tensor is logits
-    )
+    return max(number for number, tensor in enumerate(recording.tensors) if tensor is logits)
 
 
-def _completed(
-    graph: Graph, stacks: dict[str, tuple[Block, ...]], model: Any, family: Family, found: Found
-) -> Family:
+def _completed(graph: Graph, model: Any, family: Family, found: Found) -> Family:
     norms = [facts.subtracts_mean(graph, call) for call in found.norms.values()]
     return replace(
         family,

@@ -202,6 +202,17 @@ def _equal(one: Tensor, other: Tensor) -> bool:
     return one.shape == other.shape and torch.equal(one.to(other.dtype), other)
 
 
+def is_weighed_itself(graph: Graph, attention: Attention) -> bool:
+    """Say whether the pattern weighs what the projection gave, neither normed nor clipped."""
+    sources = graph.sources(attention.value)
+    if len(sources) != 1:
+        return False
+    call = graph.innermost(sources[0])
+    if call is None or call.given is None:
+        return False
+    return _layout_between(graph, call.given, attention.value)
+
+
 def output_of(graph: Graph, attention: Attention, block: Call) -> tuple[Tap | None, int, str]:
     """Give where the heads enter the output projection and as which value, or why not."""
     for number, operation in _onwards(graph, attention.heads_out):

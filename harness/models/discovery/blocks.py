@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Any, Final
 
-from harness.models.discovery.attention import attentions_in, output_of, projection
+from harness.models.discovery.attention import (
+    attentions_in,
+    is_weighed_itself,
+    output_of,
+    projection,
+)
 from harness.models.discovery.branches import branches_of
 from harness.models.discovery.facts import turns
 from harness.models.discovery.found import Equation
 from harness.models.discovery.mlp import mlp_taps, router_tap
-from harness.models.discovery.stream import Normed
+from harness.models.discovery.stream import Normed, Sum
 from harness.models.family import Tap
 from harness.models.layouts import Times
 
@@ -20,6 +26,7 @@ if TYPE_CHECKING:
     from harness.models.discovery.stream import Block
 
 _MIDDLES: Final = ("resid_mid", "resid_mid_cross")
+_NO_STREAM: Final = "what leaves the block is not what entered it plus what branches add"
 _UNTAPPED: Final = "no module that runs once takes or gives it"
 
 
@@ -32,6 +39,9 @@ def find_in_block(graph: Graph, block: Block, prefix: str, found: Found, config:
         if tap is None:
             tap = graph.tap(value, graph.recording.calls, inputs_first=first)
         found.take(f"{prefix}.{site}", tap, _UNTAPPED)
+    if not block.steps:
+        found.missing[f"{prefix}.attn_out"] = found.missing[f"{prefix}.mlp_out"] = _NO_STREAM
+        return
     attentions = attentions_in(graph, block.call, block.enters)
     branches = branches_of(graph, block, attentions)
     kinds = [branch.kind for branch in branches]
@@ -41,7 +51,7 @@ def find_in_block(graph: Graph, block: Block, prefix: str, found: Found, config:
     for branch in branches:
         _find_branch(graph, block, branch, prefix, found)
         if branch.kind in {"attn", "cross_attn"}:
-            _find_attention(graph, block, branch, f"{prefix}.{branch.kind}", found, config)
+            _find_attention(graph, block, branch, f"{prefix}.{branch.kind}", found, config=config)
         if branch.kind == "mlp":
             _find_mlp(graph, block, branch, prefix, found)
     _find_norms(graph, block, branches, prefix, found)
@@ -63,7 +73,7 @@ def _find_branch(graph: Graph, block: Block, branch: Branch, prefix: str, found:
 
 
 def _find_attention(
-    graph: Graph, block: Block, branch: Branch, prefix: str, found: Found, config: Any
+    graph: Graph, block: Block, branch: Branch, prefix: str, found: Found, *, config: Any
 ) -> None:
     attention = branch.attention
     if attention is None:
@@ -80,6 +90,8 @@ def _find_attention(
     for name, factor in factors.items():
         tap, why = projection(graph, name, factor, block.call, config)
         found.take(f"{prefix}.{name}", tap, why)
+    if is_weighed_itself(graph, attention):
+        found.weighed.add(prefix)
     tap, z, why = output_of(graph, attention, block.call)
     found.take(f"{prefix}.z", tap, why)
     found.expect(f"{prefix}_out", branch.value, {z: f"{prefix}.z"})
@@ -114,7 +126,8 @@ def _find_norms(
     calls = [by_id[key] for key in before]
     passed = [call for call in behind if all(call is not norm for norm in calls)]
     if passed and len(passed) == len(behind) and not calls:
-        calls, found.post_norm = list(behind), True
+        found.post_norm |= isinstance(block.steps[0], Sum)
+        calls = list(behind)
     for number, call in enumerate(calls, start=1):
         if call is not None and graph.runs_once(call):
             found.taps[f"{prefix}.ln{number}.out"] = Tap(module=call.path)
@@ -127,7 +140,7 @@ def _find_middles(
     """Find the stream between two branches of which the second reads what the first gave."""
     calls = list(graph.calls_within(block.call))
     middles = iter(_MIDDLES)
-    for before, after in zip(branches, branches[1:], strict=False):
+    for before, after in itertools.pairwise(branches):
         if after.reads == before.reads:
             continue
         site = f"{prefix}.{next(middles, _MIDDLES[-1])}"
@@ -152,6 +165,4 @@ def _expect_sums(block: Block, branches: tuple[Branch, ...], prefix: str, found:
     if {site, *entered.values(), *added.values()} <= set(found.taps):
         given = entered | added
         blamed = tuple(added.values())
-        found.equations.append(
-            Equation(site=site, value=block.leaves, given=given, blamed=blamed)
-        )
+        found.equations.append(Equation(site=site, value=block.leaves, given=given, blamed=blamed))

@@ -54,9 +54,7 @@ def _within(graph: Graph, block: Block, value: int) -> frozenset[int]:
     )
 
 
-def _attentions(
-    inner: frozenset[int], attentions: tuple[Attention, ...]
-) -> tuple[Attention, ...]:
+def _attentions(inner: frozenset[int], attentions: tuple[Attention, ...]) -> tuple[Attention, ...]:
     return tuple(attention for attention in attentions if attention.heads_out in inner)
 
 
@@ -89,7 +87,7 @@ def _branch(
     (reads,) = read
     attending = _attentions(inner, attentions)
     return Branch(
-        kind=_kind(graph, block, value, reads, inner, attending),
+        kind=_attending_kind(attending) or _other_kind(graph, block, value, reads, inner),
         value=value,
         total=total,
         reads=reads,
@@ -99,16 +97,14 @@ def _branch(
     )
 
 
-def _kind(
-    graph: Graph,
-    block: Block,
-    value: int,
-    reads: int,
-    inner: frozenset[int],
-    attending: tuple[Attention, ...],
-) -> Kind:
-    if attending:
-        return "cross_attn" if attending[0].crosses else "attn"
+def _attending_kind(attending: tuple[Attention, ...]) -> Kind | None:
+    if not attending:
+        return None
+    return "cross_attn" if attending[0].crosses else "attn"
+
+
+def _other_kind(graph: Graph, block: Block, value: int, reads: int, inner: frozenset[int]) -> Kind:
+    """Tell an MLP, which chooses experts or keeps positions apart, from what mixes positions."""
     chooses = any(
         plain(operation.name) in TOP and inner.intersection(operation.outputs)
         for operation in graph.operations_in(block.call)

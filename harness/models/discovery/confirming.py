@@ -14,6 +14,7 @@ import torch
 
 from harness.models.discovery.recording import tap_input
 from harness.models.discovery.replaying import replayed
+from harness.models.layouts import n_heads
 from harness.models.ports.attention_trace import AttentionTrace
 from harness.models.ports.routers import routed_by
 from harness.models.sites import ROUTER, within_block
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 # Sums of a few dozen numbers, taken in another order, differ by some roundings of the dtype: at
 # most 5 in the families that have a record (tests/models/discovery), and ten times that is allowed.
 _ROUNDINGS: Final = 50
+_UNTRACED: Final = "turned by position, and its product with the keys cannot be traced"
 
 
 def close(actual: Tensor, expected: Tensor) -> bool:
@@ -42,12 +44,14 @@ def close(actual: Tensor, expected: Tensor) -> bool:
 
 
 def confirm(model: Any, inputs: Mapping[str, Any], graph: Graph, found: Found) -> None:
-    """Run the model on another prompt, and take back each site that is not what it was taken for."""
+    """Run the model on another prompt; take back each site that is not what it was taken for."""
     read, traced = _read(model, inputs, found)
     for site in [site for site in found.taps if site not in read]:
         found.drop(site, "its module did not run on the second prompt, or gave no tensor")
     for prefix in list(found.attention):
-        why = _wrong_attention(prefix, read, traced, model.config)
+        why = _wrong_attention(prefix, traced, model.config) or _wrong_heads(
+            prefix, read, traced, found
+        )
         if why:
             found.attention.pop(prefix)
             found.missing[f"{prefix}.pattern"] = why
@@ -59,9 +63,6 @@ def confirm(model: Any, inputs: Mapping[str, Any], graph: Graph, found: Found) -
     found.rotary = bool(turned) and all(f"{prefix}.rot_q" in traced for prefix in found.attention)
     if turned and not found.rotary:
         found.missing.update(dict.fromkeys((f"{prefix}.rot_q" for prefix in turned), _UNTRACED))
-
-
-_UNTRACED: Final = "turned by position, and its product with the keys cannot be traced"
 
 
 def _read(
@@ -101,25 +102,30 @@ def _tapped(model: Any, site: str, tap: Tap, read: dict[str, Tensor]) -> Any:
     return module.register_forward_hook(after)
 
 
-def _wrong_attention(
-    prefix: str, read: Mapping[str, Tensor], traced: Mapping[str, Tensor], config: Any
-) -> str:
-    """Say what is wrong with a traced attention; nothing if all is as it must be."""
+def _wrong_attention(prefix: str, traced: Mapping[str, Tensor], config: Any) -> str:
+    """Say what is wrong with a traced pattern; nothing if all is as it must be."""
     pattern = traced.get(f"{prefix}.pattern")
     if pattern is None or pattern.ndim != 4:  # noqa: PLR2004 - [batch, head, query, key]
         return "no pattern [batch, head, query, key] can be traced"
-    heads = int(config.num_attention_heads)
+    heads = n_heads(config)
     if pattern.shape[1] != heads:
         return f"the pattern has {pattern.shape[1]} heads, and the config {heads}"
     rounding = _ROUNDINGS * torch.finfo(pattern.dtype).eps
-    sums = pattern.double().sum(-1)
-    if float(pattern.min()) < 0 or float(sums.max()) > 1 + rounding:
+    if float(pattern.min()) < 0 or float(pattern.double().sum(-1).max()) > 1 + rounding:
         return "the pattern's rows sum to more than 1"
+    return ""
+
+
+def _wrong_heads(
+    prefix: str, read: Mapping[str, Tensor], traced: Mapping[str, Tensor], found: Found
+) -> str:
+    """Say that a pattern does not weigh the values into what the heads give; nothing if it does."""
     value, z = read.get(f"{prefix}.v"), read.get(f"{prefix}.z")
-    if value is None or z is None:
+    if value is None or z is None or prefix not in found.weighed:
         return ""
     value = value.repeat_interleave(z.shape[2] // value.shape[2], dim=2)
-    weighed = torch.einsum("bhqk,bkhd->bqhd", pattern.double(), value.double())
+    pattern = traced[f"{prefix}.pattern"].double()
+    weighed = torch.einsum("bhqk,bkhd->bqhd", pattern, value.double())
     return "" if close(weighed, z) else "the pattern does not weigh v into z"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
@@ -40,10 +41,12 @@ def turns(graph: Graph, attention: Attention) -> bool:
     if len(sources) != 1:
         return False
     cuts = graph.cuts(sources[0], attention.query)
-    for before, after in zip(cuts, cuts[1:], strict=False):
-        if not graph.is_layout(after) and _meets_positions(graph, before, after):
-            return _keeps_length(graph.tensor(before), graph.tensor(after))
-    return False
+    return any(
+        not graph.is_layout(after)
+        and _meets_positions(graph, before, after)
+        and _keeps_length(graph.tensor(before), graph.tensor(after))
+        for before, after in itertools.pairwise(cuts)
+    )
 
 
 def _meets_positions(graph: Graph, first: int, last: int) -> bool:
@@ -51,29 +54,28 @@ def _meets_positions(graph: Graph, first: int, last: int) -> bool:
     for number in between:
         maker = graph.maker(number)
         for other in () if maker is None else maker.inputs:
-            if other not in graph.live and _differs_by_position(graph.tensor(other)):
+            if other not in graph.live and _is_table(graph, other):
                 return True
     return False
 
 
-def _differs_by_position(tensor: torch.Tensor) -> bool:
-    """Say whether some axis but the last has rows that differ: a table of angles."""
+def _is_table(graph: Graph, value: int) -> bool:
+    """Say whether a constant is no weight, and some axis but the last has rows that differ."""
+    tensor = graph.tensor(value)
     if tensor.ndim < 2 or not (tensor.is_floating_point() or tensor.is_complex()):  # noqa: PLR2004
         return False
+    if any(isinstance(graph.tensor(used), torch.nn.Parameter) for used in graph.uses(value)):
+        return False
     axes = [axis for axis in range(tensor.ndim - 1) if tensor.shape[axis] > 1]
-    return any(
-        not torch.equal(tensor.select(axis, 0), tensor.select(axis, 1)) for axis in axes
-    )
+    return any(not torch.equal(tensor.select(axis, 0), tensor.select(axis, 1)) for axis in axes)
 
 
 def _keeps_length(before: torch.Tensor, after: torch.Tensor) -> bool:
-    if before.numel() != after.numel():
+    """Say whether each row is as long as before, or all by one factor."""
+    if before.shape != after.shape:
         return False
-    lengths = [tensor.double().square().sum() for tensor in (before, after)]
-    if before.shape == after.shape:
-        each = after.double().norm(dim=-1) / before.double().norm(dim=-1)
-        return bool(each.std() < _LENGTH * each.mean())
-    return bool(lengths[0] > 0)
+    factors = after.double().norm(dim=-1) / before.double().norm(dim=-1)
+    return bool(factors.std() < _LENGTH * factors.mean())
 
 
 def takes_position_ids(model: Any) -> bool:

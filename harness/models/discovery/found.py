@@ -29,7 +29,8 @@ class Equation:
 class Found:
     """Taps and attention modules by site, norms by site, and why sites are missing.
 
-    `turned` are the attentions whose queries are turned by their position. `equations` are still
+    `turned` are the attentions whose queries are turned by their position, `weighed` those whose
+    values enter the product as they were projected. `equations` are still
     to be confirmed.
     """
 
@@ -38,6 +39,7 @@ class Found:
     norms: dict[str, Call] = field(default_factory=dict)
     missing: dict[str, str] = field(default_factory=dict)
     turned: set[str] = field(default_factory=set)
+    weighed: set[str] = field(default_factory=set)
     equations: list[Equation] = field(default_factory=list)
     rotary: bool = False
     post_norm: bool = False
@@ -54,9 +56,7 @@ class Found:
         for site, tap in taps.items():
             self.taps[f"{prefix}.{site}"] = tap
 
-    def expect(
-        self, site: str, value: int, given: Mapping[int, str], *blamed: str
-    ) -> None:
+    def expect(self, site: str, value: int, given: Mapping[int, str], *blamed: str) -> None:
         """Expect a site to be made of others, as far as all of them have been found."""
         if {site, *given.values()} <= set(self.taps):
             self.equations.append(

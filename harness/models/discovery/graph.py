@@ -41,9 +41,8 @@ class Graph:
             if plain(operation.name) in CONSTANT:
                 continue
             looked_up = operation.name == "embedding" and operation.inputs[-1] in tokens
-            if looked_up or any(number in live for number in operation.inputs):
-                live.update(operation.outputs)
-            elif any(number in live for number in operation.shared):
+            read = (*operation.inputs, *operation.shared)
+            if looked_up or any(number in live for number in read):
                 live.update(operation.outputs)
         return Graph(recording, frozenset(live), Counter(call.path for call in recording.calls))
 
@@ -168,9 +167,7 @@ class Graph:
         """Say whether a tap at the module reads this call: it ran once."""
         return self.runs[call.path] == 1 and bool(call.path)
 
-    def tap(
-        self, value: int, calls: Collection[Call], *, inputs_first: bool = False
-    ) -> Tap | None:
+    def tap(self, value: int, calls: Collection[Call], *, inputs_first: bool = False) -> Tap | None:
         """Give where a value can be read among the calls: outermost modules come first."""
         outermost = sorted(
             (call for call in calls if self.runs_once(call)),

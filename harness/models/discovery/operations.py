@@ -161,4 +161,4 @@ NORMALISING: Final = frozenset(
 
 def plain(name: str) -> str:
     """Give the name without the mark of an operation that writes where it reads."""
-    return name[:-1] if name.endswith("_") else name
+    return name.removesuffix("_")

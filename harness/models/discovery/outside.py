@@ -61,7 +61,9 @@ def _is_scale(graph: Graph, value: int) -> bool:
 def _others(graph: Graph, value: int) -> int:
     """Give the number of entries of what a live value is multiplied by."""
     maker = graph.maker(value)
-    inputs = [] if maker is None else [number for number in maker.inputs if number not in graph.live]
+    inputs = (
+        [] if maker is None else [number for number in maker.inputs if number not in graph.live]
+    )
     return max((graph.tensor(number).numel() for number in inputs), default=1)
 
 
@@ -117,7 +119,7 @@ def _find_norm(graph: Graph, block: Block, token: int, found: Found) -> None:
 
 
 def find_last_norm(
-    graph: Graph, block: Block, end: int, before: int, site: str, found: Found
+    graph: Graph, block: Block, site: str, found: Found, *, end: int, before: int
 ) -> None:
     """Find the last norm between the last block and a value, of those before an operation."""
     ancestors = graph.ancestors(end)

@@ -22,7 +22,9 @@ def inputs_of(model: Any, number: int) -> dict[str, Any]:
     special = {getattr(config, f"{name}_token_id", None) for name in ("pad", "bos", "eos", "unk")}
     ordinary = [token for token in range(min(config.vocab_size, 4096)) if token not in special]
     count = _BATCH * _LENGTH
-    chosen = [ordinary[(_STEP * (place + number * count)) % len(ordinary)] for place in range(count)]
+    chosen = [
+        ordinary[(_STEP * (place + number * count)) % len(ordinary)] for place in range(count)
+    ]
     device = next(model.parameters()).device
     tokens = torch.tensor(chosen, device=device).view(_BATCH, _LENGTH)
     inputs: dict[str, Any] = {"input_ids": tokens}
@@ -39,8 +41,9 @@ def tokens_of(recording: Recording, inputs: Mapping[str, Any]) -> frozenset[int]
         if any(tensor is value for value in inputs.values())
     }
     for operation in recording.operations:
-        if operation.name in {"view", "reshape", "clone", "_to_copy", "detach", "alias"} and set(
-            operation.inputs
-        ) & found:
+        if (
+            operation.name in {"view", "reshape", "clone", "_to_copy", "detach", "alias"}
+            and set(operation.inputs) & found
+        ):
             found.update(operation.outputs)
     return frozenset(found)

@@ -80,7 +80,7 @@ class _Recorder(TorchDispatchMode):
     """Writes down each operation; tensors are kept alive, so that each has an id of its own."""
 
     def __init__(self, recording: Recording) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._recording = recording
         self._alive: list[Tensor] = []
         self._numbers: dict[int, int] = {}

@@ -50,9 +50,8 @@ def _run(graph: Graph, operation: Any, known: dict[int, Tensor]) -> None:
     kwargs = tree_map_only(Value, held, dict(operation.kwargs))
     result = operation.function(*args, **kwargs)
     results = [result] if isinstance(result, torch.Tensor) else list(result)
-    for number, tensor in zip(operation.outputs, results, strict=False):
-        if isinstance(tensor, torch.Tensor):
-            known[number] = tensor
+    pairs = zip(operation.outputs, results, strict=False)
+    known.update((number, tensor) for number, tensor in pairs if isinstance(tensor, torch.Tensor))
 
 
 def is_local(graph: Graph, first: int, last: int, batch: int) -> bool:

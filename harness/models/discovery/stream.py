@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
     from harness.models.discovery.graph import Graph
     from harness.models.discovery.recording import Call
-
-_OPERANDS: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,14 +57,12 @@ class Block:
         return frozenset(held | {step.stream for step in self.sums})
 
 
-def block_of(graph: Graph, call: Call, enters: int) -> Block | None:
-    """Give a block's run; None if no stream passes it, or no sum stands in it."""
-    if call.given is None:
-        return None
-    steps = _Way(graph, call, enters).to(call.given)
-    if steps is None or not any(isinstance(step, Sum) for step in steps):
-        return None
-    return Block(call=call, enters=enters, leaves=call.given, steps=steps)
+def _block(graph: Graph, call: Call, enters: int, leaves: int) -> Block:
+    """Give a block's run; without steps, if no stream with a sum can be followed through it."""
+    steps = _Way(graph, call, enters).to(leaves) or ()
+    if not any(isinstance(step, Sum) for step in steps):
+        steps = ()
+    return Block(call=call, enters=enters, leaves=leaves, steps=steps)
 
 
 class _Way:
@@ -97,7 +93,7 @@ class _Way:
 
     def _steps(self, value: int) -> tuple[Step, ...] | None:
         graph = self._graph
-        if value in self._norms and value != self._enters:
+        if value in self._norms:
             call = self._norms[value]
             before = None if call.taken is None else self.to(call.taken)
             return None if before is None else (*before, Normed(value, call))
@@ -106,32 +102,37 @@ class _Way:
             return None
         operands = graph.live_inputs(value)
         ways = [(operand, steps) for operand in operands if (steps := self.to(operand)) is not None]
-        if len(ways) != 1:
-            return None
-        (operand, steps), *_ = ways
-        if len(operands) != _OPERANDS:
+        return self._through(value, operands, *ways[0]) if len(ways) == 1 else None
+
+    def _through(
+        self, value: int, operands: list[int], stream: int, steps: tuple[Step, ...]
+    ) -> tuple[Step, ...] | None:
+        """Give the steps behind an operation on the stream; of two live operands, it must add."""
+        others = [number for number in operands if number != stream]
+        if not others:
             return steps
-        if made_by != "add":
-            return None
-        (other,) = (number for number in operands if number != operand)
-        if graph.tensor(other).shape != graph.tensor(value).shape:
-            return None
-        return (*steps, Sum(value, operand, other))
+        shape = self._graph.tensor(value).shape
+        alike = len(others) == 1 and self._graph.tensor(others[0]).shape == shape
+        adds = self._graph.made_by(value) == "add" and alike
+        return (*steps, Sum(value, stream, others[0])) if adds else None
 
 
 def stacks_of(graph: Graph, model: Any) -> list[tuple[str, tuple[Block, ...]]]:
-    """Give the lists of modules through which one stream runs, outermost lists only."""
+    """Give the lists of modules of which each takes what the one before gives, outermost only.
+
+    A list of one module, or one that is run as a whole, is taken only if a stream with sums can
+    be followed through all of it.
+    """
     found: list[tuple[str, tuple[Block, ...]]] = []
     for path, calls in _lists(graph, model):
         if any(path.startswith(f"{outer}.") for outer, _ in found):
             continue
-        entered = _chained(graph, calls)
-        if entered is None:
-            continue
-        blocks = [block_of(graph, call, value) for call, value in zip(calls, entered, strict=True)]
-        whole = tuple(block for block in blocks if block is not None)
-        if whole and len(whole) == len(blocks):
-            found.append((path, whole))
+        blocks = tuple(
+            _block(graph, call, enters, leaves) for call, enters, leaves in _chained(graph, calls)
+        )
+        several = len(blocks) > 1 and isinstance(model.get_submodule(path), nn.ModuleList)
+        if blocks and (several or all(block.steps for block in blocks)):
+            found.append((path, blocks))
     return found
 
 
@@ -147,20 +148,18 @@ def _lists(graph: Graph, model: Any) -> Iterator[tuple[str, list[Call]]]:
                 yield path, calls
 
 
-def _chained(graph: Graph, calls: list[Call]) -> list[int] | None:
-    """Give what enters each module, if it is what leaves the one before; None if it is not."""
-    first = _entering(graph, calls[0])
-    if first is None:
-        return None
-    entered = [first]
-    for before, call in zip(calls, calls[1:], strict=False):
-        if before.given is None:
-            return None
-        same = [number for number in call.arguments if graph.same(number, before.given)]
-        if not same:
-            return None
-        entered.append(same[0])
-    return entered
+def _chained(graph: Graph, calls: list[Call]) -> list[tuple[Call, int, int]]:
+    """Give what enters and leaves each module, if each takes what the one before gives."""
+    entered = _entering(graph, calls[0])
+    chain: list[tuple[Call, int, int]] = []
+    for call in calls:
+        if chain:
+            same = (number for number in call.arguments if graph.same(number, chain[-1][2]))
+            entered = next(same, None)
+        if entered is None or call.given is None:
+            return []
+        chain.append((call, entered, call.given))
+    return chain
 
 
 def _entering(graph: Graph, call: Call) -> int | None:
