@@ -38,19 +38,33 @@ def discovered(model: Any, family: Family) -> Family:
     The model must attend eagerly; it is run twice, in the dtype that it has. What cannot be told
     or confirmed stands in `unidentified` with its reason.
     """
+    found = Found()
+    with found.looking_for("blocks"):
+        _find(model, found)
+    return _completed(model, family, found)
+
+
+def _find(model: Any, found: Found) -> None:
     inputs = inputs_of(model, _FIRST)
     recording = recorded(model, inputs)
     tokens = tokens_of(recording, inputs)
     graph = Graph.of(recording, tokens)
-    found = Found()
     stacks = _stacks(graph, model, found)
     for prefix, blocks in stacks.items():
         for layer, block in enumerate(blocks):
-            find_in_block(graph, block, f"{prefix}.{layer}", found, model.config)
+            with found.looking_for(f"{prefix}.{layer}"):
+                find_in_block(graph, block, f"{prefix}.{layer}", found, model.config)
     if stacks:
         _find_outside(graph, stacks, tokens, found)
-    confirm(model, inputs_of(model, _SECOND), graph, found)
-    return _completed(graph, model, family, found)
+    confirmed = False
+    with found.looking_for("the second prompt"):
+        confirm(model, inputs_of(model, _SECOND), graph, found)
+        confirmed = True
+    if not confirmed:
+        found.drop_all()
+    with found.looking_for("layer_norm"):
+        norms = [facts.subtracts_mean(graph, call) for call in found.norms.values()]
+        found.layer_norm = bool(norms) and all(norms)
 
 
 def _stacks(graph: Graph, model: Any, found: Found) -> dict[str, tuple[Block, ...]]:
@@ -73,7 +87,8 @@ def _find_outside(
     graph: Graph, stacks: dict[str, tuple[Block, ...]], tokens: frozenset[int], found: Found
 ) -> None:
     first, *_, last = (next(iter(stacks.values())), *stacks.values())
-    find_embeddings(graph, first[0], tokens, found)
+    with found.looking_for("embed"):
+        find_embeddings(graph, first[0], tokens, found)
     end = len(graph.recording.operations)
     logits = _logits(graph.recording)
     find_last_norm(graph, last[-1], LN_FINAL, found, end=logits, before=end)
@@ -88,15 +103,14 @@ def _logits(recording: Recording) -> int:
     return max(number for number, tensor in enumerate(recording.tensors) if tensor is logits)
 
 
-def _completed(graph: Graph, model: Any, family: Family, found: Found) -> Family:
-    norms = [facts.subtracts_mean(graph, call) for call in found.norms.values()]
+def _completed(model: Any, family: Family, found: Found) -> Family:
     return replace(
         family,
         automatic=False,
         taps=found.taps,
         stacks=(),
         attention=found.attention,
-        layer_norm=bool(norms) and all(norms),
+        layer_norm=found.layer_norm,
         rotary=found.rotary,
         takes_position_ids=facts.takes_position_ids(model),
         post_norm=found.post_norm,

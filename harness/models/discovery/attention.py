@@ -22,12 +22,20 @@ if TYPE_CHECKING:
 
 _FACTORS: Final = 2
 _BY_HEAD: Final = 4  # the axes of queries and keys by head
-_VIEWS: Final[Mapping[str, tuple[View, ...]]] = {
-    "q": (heads, third(0), interleaved(0), grouped(0), by_group(0)),
-    "k": (kv_heads, third(1), interleaved(1), grouped(1), by_group(1)),
-    "v": (kv_heads, third(2), interleaved(2), grouped(2), by_group(2)),
-}
-"""How a projection can be laid out, the plainest first: of those that agree, either will do."""
+_SEPARATE: Final[Mapping[str, View]] = {"q": heads, "k": kv_heads, "v": kv_heads}
+_PLACES: Final = {"q": (0, 1, 2), "k": (1, 2, 0), "v": (2, 1, 0)}
+
+
+def _views(name: str) -> Iterator[View]:
+    """Give how a projection can be laid out, the plainest first: of those that agree, any will do.
+
+    Where q, k and v are fused, they may stand in any order, the usual one first.
+    """
+    yield _SEPARATE[name]
+    usual, *_ = _PLACES[name]
+    yield from (third(usual), interleaved(usual), grouped(usual), by_group(usual))
+    for place in _PLACES[name][1:]:
+        yield from (third(place), interleaved(place))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,7 +153,7 @@ def projection(
     if call.given not in cuts or call.end > block.end:
         return None, "its projection is no module of its own"
     size = graph.tensor(factor).shape[-2 if name == "k" else -1]
-    for view in _VIEWS[name]:
+    for view in _views(name):
         if _lays_out(graph, cuts[cuts.index(call.given) :], view, size, config):
             return Tap(module=call.path, view=view), ""
     return None, f"laid out by {call.path} in no known way"

@@ -23,9 +23,11 @@ if TYPE_CHECKING:
     from harness.models.discovery.branches import Branch
     from harness.models.discovery.found import Found
     from harness.models.discovery.graph import Graph
+    from harness.models.discovery.recording import Call
     from harness.models.discovery.stream import Block
 
 _MIDDLES: Final = ("resid_mid", "resid_mid_cross")
+_NORMS: Final = 3  # of a block, as many as have a site
 _NO_STREAM: Final = "what leaves the block is not what entered it plus what branches add"
 _UNTAPPED: Final = "no module that runs once takes or gives it"
 
@@ -45,10 +47,10 @@ def find_in_block(graph: Graph, block: Block, prefix: str, found: Found, config:
     attentions = attentions_in(graph, block.call, block.enters)
     branches = branches_of(graph, block, attentions)
     kinds = [branch.kind for branch in branches]
-    if len(set(kinds)) != len(kinds):
-        found.missing[f"{prefix}.attn_out"] = f"several branches of one kind: {', '.join(kinds)}"
-        return
-    for branch in branches:
+    single = [branch for branch in branches if kinds.count(branch.kind) == 1]
+    for kind in {kind for kind in kinds if kinds.count(kind) > 1}:
+        found.missing[f"{prefix}.{kind}_out"] = f"several such branches: {', '.join(kinds)}"
+    for branch in single:
         _find_branch(graph, block, branch, prefix, found)
         if branch.kind in {"attn", "cross_attn"}:
             _find_attention(graph, block, branch, f"{prefix}.{branch.kind}", found, config=config)
@@ -77,7 +79,7 @@ def _find_attention(
 ) -> None:
     attention = branch.attention
     if attention is None:
-        found.missing[prefix] = "several softmaxes in one branch"
+        found.missing[f"{prefix}.pattern"] = "several softmaxes in one branch"
         return
     found.attention[prefix] = attention.module
     if turns(graph, attention):
@@ -121,17 +123,23 @@ def _find_norms(
 ) -> None:
     """Find the norms before the branches, or those that the stream passes behind them."""
     behind = [step.call for step in block.steps if isinstance(step, Normed)]
-    before = list(dict.fromkeys(id(branch.norm) for branch in branches if branch.norm is not None))
-    by_id = {id(branch.norm): branch.norm for branch in branches}
-    calls = [by_id[key] for key in before]
-    passed = [call for call in behind if all(call is not norm for norm in calls)]
-    if passed and len(passed) == len(behind) and not calls:
+    slots = dict.fromkeys((branch.reads, _path(branch.norm)) for branch in branches)
+    by_path = {_path(branch.norm): branch.norm for branch in branches if branch.norm is not None}
+    calls = {
+        place: by_path[path] for place, (_, path) in enumerate(slots, start=1) if path in by_path
+    }
+    if behind and not calls:
+        calls = dict(enumerate(behind, start=1))
         found.post_norm |= isinstance(block.steps[0], Sum)
-        calls = list(behind)
-    for number, call in enumerate(calls, start=1):
-        if call is not None and graph.runs_once(call):
-            found.taps[f"{prefix}.ln{number}.out"] = Tap(module=call.path)
-            found.norms[f"{prefix}.ln{number}.out"] = call
+    for place, call in calls.items():
+        site = f"{prefix}.ln{place}.out"
+        if place <= _NORMS and graph.runs_once(call):
+            found.taps[site] = Tap(module=call.path)
+            found.norms[site] = call
+
+
+def _path(call: Call | None) -> str:
+    return "" if call is None else call.path
 
 
 def _find_middles(

@@ -74,8 +74,14 @@ def _keeps_length(before: torch.Tensor, after: torch.Tensor) -> bool:
     """Say whether each row is as long as before, or all by one factor."""
     if before.shape != after.shape:
         return False
-    factors = after.double().norm(dim=-1) / before.double().norm(dim=-1)
+    factors = _lengths(after) / _lengths(before)
     return bool(factors.std() < _LENGTH * factors.mean())
+
+
+def _lengths(tensor: torch.Tensor) -> torch.Tensor:
+    sizes = tensor.abs() if tensor.is_complex() else tensor
+    lengths: torch.Tensor = sizes.double().norm(dim=-1)
+    return lengths
 
 
 def takes_position_ids(model: Any) -> bool:

@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from harness.models.discovery.recording import Call
     from harness.models.family import Tap
+
+
+# What a model whose build was not foreseen can raise where its recording is read.
+_SURPRISES: Final = (
+    AttributeError,
+    LookupError,
+    NotImplementedError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+
+_UNCONFIRMED: Final = "it could not be read on a second prompt"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +56,7 @@ class Found:
     weighed: set[str] = field(default_factory=set)
     equations: list[Equation] = field(default_factory=list)
     rotary: bool = False
+    layer_norm: bool = False
     post_norm: bool = False
 
     def take(self, site: str, tap: Tap | None, why: str) -> None:
@@ -56,12 +71,28 @@ class Found:
         for site, tap in taps.items():
             self.taps[f"{prefix}.{site}"] = tap
 
+    @contextmanager
+    def looking_for(self, sites: str) -> Iterator[None]:
+        """Note what is raised while sites are looked for; the others are looked for all the same."""
+        try:
+            yield
+        except _SURPRISES as error:
+            self.missing[sites] = f"looking for it raised {type(error).__name__}: {error}"
+
     def expect(self, site: str, value: int, given: Mapping[int, str], *blamed: str) -> None:
         """Expect a site to be made of others, as far as all of them have been found."""
         if {site, *given.values()} <= set(self.taps):
             self.equations.append(
                 Equation(site=site, value=value, given=given, blamed=(site, *blamed))
             )
+
+    def drop_all(self) -> None:
+        """Take every site back: nothing was confirmed."""
+        for site in list(self.taps):
+            self.drop(site, _UNCONFIRMED)
+        for prefix in list(self.attention):
+            self.attention.pop(prefix)
+            self.missing[f"{prefix}.pattern"] = _UNCONFIRMED
 
     def drop(self, site: str, why: str) -> None:
         """Take a site back, and note why."""

@@ -216,8 +216,8 @@ class TransformersRunner:
     def owner(self, site: str) -> tuple[str, str]:
         """Give the module that a site is read at, and the one whose code computed it.
 
-        The second is the innermost module of a `transformers` class in which the operation
-        stands: the module itself, or the one that calls it.
+        The second is the innermost module, of a class that is none of torch's own, in which the
+        operation stands: the module itself, or the one that calls it.
         """
         if site in self._attention_sites():
             module = self._attention[site.rsplit(".", 1)[0]]
@@ -226,7 +226,7 @@ class TransformersRunner:
             return "", ""
         tap = self._taps[site]
         owner = tap.module if tap.side == "out" else _parent(tap.module)
-        while not type(self.model.get_submodule(owner)).__module__.startswith("transformers."):
+        while type(self.model.get_submodule(owner)).__module__.startswith("torch."):
             owner = _parent(owner)
         return (tap.module if tap.side == "out" else owner), owner
 
