@@ -49,12 +49,13 @@ def confirm(model: Any, inputs: Mapping[str, Any], graph: Graph, found: Found) -
     for site in [site for site in found.taps if site not in read]:
         found.drop(site, "its module did not run on the second prompt, or gave no tensor")
     for prefix in list(found.attention):
-        why = _wrong_attention(prefix, traced, model.config) or _wrong_heads(
-            prefix, read, traced, found
-        )
-        if why:
+        why = _wrong_attention(prefix, traced, model.config)
+        wrong_heads = "" if why else _wrong_heads(prefix, read, traced, found)
+        for site in (f"{prefix}.v", f"{prefix}.z") if wrong_heads else ():
+            found.drop(site, wrong_heads)
+        if why or wrong_heads:
             found.attention.pop(prefix)
-            found.missing[f"{prefix}.pattern"] = why
+            found.missing[f"{prefix}.pattern"] = why or wrong_heads
     for equation in found.equations:
         why = _wrong(graph, equation, read)
         for site in equation.blamed if why else ():

@@ -73,7 +73,7 @@ class Found:
 
     @contextmanager
     def looking_for(self, sites: str) -> Iterator[None]:
-        """Note what is raised while sites are looked for; the others are looked for all the same."""
+        """Note what is raised while sites are looked for; the others are looked for still."""
         try:
             yield
         except _SURPRISES as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
@@ -30,6 +31,9 @@ def inputs_of(model: Any, number: int) -> dict[str, Any]:
     inputs: dict[str, Any] = {"input_ids": tokens}
     if getattr(config, "is_encoder_decoder", False):
         inputs["decoder_input_ids"] = tokens.flip(-1)
+    # A cache that is empty yet would stand between keys and their projection.
+    if "use_cache" in inspect.signature(model.forward).parameters:
+        inputs["use_cache"] = False
     return inputs
 
 
