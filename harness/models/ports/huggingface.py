@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 
 from harness.errors import CaptureError, Refused
-from harness.models.discovery import discovered
+from harness.models import discovery  # asked when it runs: it reads what ports read with
 from harness.models.families import FAMILIES
 from harness.models.layouts import Scaled, Times, n_heads
 from harness.models.ports.asking import PLAIN, chunk_inputs, logits_of, model_inputs
@@ -76,7 +76,7 @@ class TransformersRunner:
         keys at most.
         """
         if family.automatic:
-            family = discovered(model, family)
+            family = discovery.discovered(model, family)
         self.family = family
         self.norms = norms
         self.model = model
