@@ -35,6 +35,10 @@ VARIANTS = [
     ("stablelm", "parallel_residual"),
     ("t5", "gated"),
 ]
+each_variant = pytest.mark.parametrize(
+    ("name", "variant"),
+    [pytest.param(*both, id="-".join(both)) for both in DEFAULTS + VARIANTS],
+)
 # A mixture in whose experts the hand-written record has sites: retrieved by products, not by one
 # linear map, so that what enters an activation cannot be told.
 EXPERTS = ("mlp.pre", "mlp.pre_linear", "mlp.post")
@@ -72,7 +76,7 @@ def test_every_default_family_is_asked():
     assert {name for name, _ in VARIANTS} <= set(NATIVE)
 
 
-@pytest.mark.parametrize(("name", "variant"), DEFAULTS + VARIANTS, ids="-".join)
+@each_variant
 def test_what_is_found_is_what_the_hand_written_record_reads(name, variant):
     checkpoint, written, found = runners(name, variant)
     prompts = bank(Vocabulary.of(checkpoint.config, padding=False))
@@ -86,7 +90,7 @@ def test_what_is_found_is_what_the_hand_written_record_reads(name, variant):
         assert differing == []
 
 
-@pytest.mark.parametrize(("name", "variant"), DEFAULTS + VARIANTS, ids="-".join)
+@each_variant
 def test_every_site_of_the_hand_written_record_is_found(name, variant):
     _, written, found = runners(name, variant)
     names = set(written.sites)
@@ -98,7 +102,7 @@ def test_every_site_of_the_hand_written_record_is_found(name, variant):
     assert found.family.unidentified == {}
 
 
-@pytest.mark.parametrize(("name", "variant"), DEFAULTS + VARIANTS, ids="-".join)
+@each_variant
 def test_facts_found_by_numbers_are_those_of_the_hand_written_record(name, variant):
     _, written, found = runners(name, variant)
     record, config = written.family, written.model.config

@@ -136,6 +136,16 @@ def test_a_branch_that_does_not_add_up_on_another_prompt_is_missing_and_said_so(
     assert {"resid_pre", "resid_mid", "resid_post", "mlp.pre"} <= set(modules(record))
 
 
+@pytest.mark.parametrize(
+    ("plant", "rotary"), [("", False), ("turned", True), ("grows_by_position", False)]
+)
+def test_queries_that_are_turned_are_told_from_those_that_grow(plant, rotary):
+    runner = TransformersRunner(stub(), tiny(plant), norms={})
+    assert runner.family.rotary == rotary
+    assert ("blocks.0.attn.rot_q" in runner.sites) == rotary
+    assert {"attn.q", "attn.k", "attn.v"} <= set(modules(runner.family))
+
+
 def test_two_gates_are_not_guessed_between():
     record = found_in("two_gates")
     assert not {"mlp.pre", "mlp.pre_linear"} & set(modules(record))
@@ -250,3 +260,5 @@ def test_cross_attention_and_norms_behind_the_branches_stand_in_their_order():
     ):
         assert block.index(before) < block.index(after)
     assert runner.family.head.finish == ()
+    crossing = runner.family.attention["decoder_blocks.0.cross_attn"]
+    assert crossing == "model.decoder.layers.0.encoder_attn"

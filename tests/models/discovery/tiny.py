@@ -23,6 +23,14 @@ class TinyConfig(PretrainedConfig):
         self.num_hidden_layers = LAYERS
 
 
+def turned(tensor):
+    """Turn each pair of numbers by an angle that grows with the position."""
+    angles = torch.arange(0.0, tensor.shape[-2])[:, None] / torch.tensor([1.0, 10.0])
+    cos, sin = angles.cos().repeat(1, 2), angles.sin().repeat(1, 2)
+    first, second = tensor.chunk(2, dim=-1)
+    return tensor * cos + torch.cat([-second, first], dim=-1) * sin
+
+
 class Attention(nn.Module):
     def __init__(self, plant):
         super().__init__()
@@ -35,6 +43,10 @@ class Attention(nn.Module):
             projection(hidden_states).unflatten(-1, (HEADS, -1)).transpose(1, 2)
             for projection in self.projections()
         )
+        if self.plant == "grows_by_position":
+            query = query * torch.arange(1.0, query.shape[-2] + 1)[:, None].expand_as(query[0, 0])
+        if self.plant == "turned":
+            query, key = turned(query), turned(key)
         scores = query @ key.transpose(-1, -2)
         future = torch.ones_like(scores[0, 0], dtype=torch.bool).triu(1)
         pattern = scores.masked_fill(future, torch.finfo(scores.dtype).min).softmax(-1)
