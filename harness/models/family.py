@@ -66,9 +66,14 @@ class Family:
     `residual_gains`: the parameters that multiply the stream beside a branch. `unexercised`: config
     fields that change numbers and that no variant sets away from their default, each with the
     reason. `head`: how logits come from the last hidden state. `shapes`: the tensors of a config's
-    checkpoint, of a family that transformers has no class for. `automatic`: nothing is written down,
-    and the sites are found in the loaded model. Source of module paths:
+    checkpoint, of a family that transformers has no class for. Source of module paths:
     `transformers.models.<family>`.
+
+    `automatic`: nobody wrote the sites down, and they are found in each model that is loaded
+    (`harness.models.discovery`). What is found stands in `taps` and `attention` by the whole name
+    of a site (`blocks.0.attn.q`) or its prefix (`blocks.0.attn`), since layers may differ, and
+    `post_norm` says of the whole model what a stack says of itself. `unidentified` gives, for each
+    site that the model seems to have and that could not be told or confirmed, the reason.
     """
 
     name: str
@@ -93,6 +98,9 @@ class Family:
     head: Head = field(default_factory=Head)
     shapes: Callable[[Config], Mapping[str, tuple[int, ...]]] | None = None
     automatic: bool = False
+    attention: Mapping[str, str] = field(default_factory=dict)
+    post_norm: bool = False
+    unidentified: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def is_native(self) -> bool:

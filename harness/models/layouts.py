@@ -105,6 +105,21 @@ class Scaled:
         return tensor / float(getattr(config, self.attribute))
 
 
+@dataclass(frozen=True, slots=True)
+class Times:
+    """A view of what enters the residual stream: the output times a number that was found."""
+
+    factor: float
+
+    def __call__(self, tensor: Tensor, config: PretrainedConfig) -> Tensor:  # noqa: ARG002 - a View's signature
+        """Give the tensor times the number."""
+        return tensor * self.factor
+
+    def undone(self, tensor: Tensor, config: PretrainedConfig) -> Tensor:  # noqa: ARG002 - the same
+        """Give the module's own tensor, of which the given one would be the view."""
+        return tensor / self.factor
+
+
 def scaled(attribute: str) -> Scaled:
     """View what enters the residual stream: the output times a number in the config (Granite)."""
     return Scaled(attribute)

@@ -4,7 +4,8 @@ A site is spelled as TransformerLens' users know it, without `hook_`: `embed`,
 `blocks.3.resid_post`, `blocks.3.attn.q`, `ln_final.out`, `logits`. Layouts (TransformerLens'):
 `[batch, pos, d_model]` on the residual stream, `[batch, pos, head, d_head]` for q, k, v, rot_q,
 rot_k and z, `[batch, head, query, key]` for attn_scores and pattern, `[batch, pos, expert]` for
-`mlp.router`, the logits by which a mixture chooses its experts.
+`mlp.router`, the logits by which a mixture chooses its experts. `mixer_out` is what a block adds
+that mixes positions by no softmax: a state space, a recurrence, a linear attention.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ _WITHIN_BLOCK: Final = (
     "attn.pattern",
     "attn.z",
     "attn_out",
+    "mixer_out",
     "resid_mid",
     "ln2.out",
     "cross_attn.q",
@@ -51,6 +53,11 @@ _WITHIN_BLOCK: Final = (
 )
 # Where the norm stands behind the sum (BERT, OPT 350m), it comes later than above.
 _POST_NORM: Final = {"ln1.out": "resid_mid", "ln2.out": "mlp_out"}
+_POST_NORM_CROSSED: Final = {
+    "ln1.out": "resid_mid",
+    "ln2.out": "resid_mid_cross",
+    "ln3.out": "mlp_out",
+}
 _STACKS: Final = ("encoder_blocks", "blocks", "decoder_blocks")
 _BEFORE: Final = ("embed", "pos_embed", "embed_ln.out")
 _AFTER_STACK: Final = {"encoder_ln_final.out": "encoder_blocks", "ln_final.out": "decoder_blocks"}
@@ -90,7 +97,8 @@ def order(site: str, *, post_norm: bool = False) -> tuple[int, int, float]:
     if not found or found[1] not in _STACKS or found[3] not in _WITHIN_BLOCK:
         message = f"unknown site {site!r}; known in a block: {', '.join(_WITHIN_BLOCK)}"
         raise ValueError(message)
-    behind = _POST_NORM.get(found[3]) if post_norm else None
+    moved = _POST_NORM_CROSSED if found[1] == "decoder_blocks" else _POST_NORM
+    behind = moved.get(found[3]) if post_norm else None
     place = _WITHIN_BLOCK.index(behind) + 0.5 if behind else _WITHIN_BLOCK.index(found[3])
     return (2 * _STACKS.index(found[1]) + 2, int(found[2]), place)
 

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 
 from harness.errors import CaptureError, Refused
+from harness.models import discovery  # asked when it runs: it reads what ports read with
 from harness.models.architectures import record_of
-from harness.models.layouts import Scaled, n_heads
+from harness.models.layouts import Scaled, Times, n_heads
 from harness.models.ports.asking import PLAIN, chunk_inputs, logits_of, model_inputs
 from harness.models.ports.attention_trace import AttentionTrace
 from harness.models.ports.loading import load_model
@@ -69,19 +70,21 @@ class TransformersRunner:
         norms: Mapping[str, str],
         traces: Sequence[str] = _TRACED,
     ) -> None:
-        """Work out which sites the model has from its family's record.
+        """Work out which sites the model has from its family's record; find them if it has none.
 
         `traces` are those inside attention that can be read: of a fused one, rotated queries and
         keys at most.
         """
+        if family.automatic:
+            family = discovery.discovered(model, family)
         self.family = family
         self.norms = norms
         self.model = model
         self._traces = traces
         self.is_of_reference = True
         self._taps = dict(family.taps)
-        self._attention: dict[str, str] = {}
-        self._post_norm = False
+        self._attention = dict(family.attention)
+        self._post_norm = family.post_norm
         for stack in family.stacks:
             self._post_norm |= stack.post_norm and stack.n_layers(model.config) > 0
             for layer in range(stack.n_layers(model.config)):
@@ -213,8 +216,8 @@ class TransformersRunner:
     def owner(self, site: str) -> tuple[str, str]:
         """Give the module that a site is read at, and the one whose code computed it.
 
-        The second is the innermost module of a `transformers` class in which the operation
-        stands: the module itself, or the one that calls it.
+        The second is the innermost module, of a class that is none of torch's own, in which the
+        operation stands: the module itself, or the one that calls it.
         """
         if site in self._attention_sites():
             module = self._attention[site.rsplit(".", 1)[0]]
@@ -223,7 +226,7 @@ class TransformersRunner:
             return "", ""
         tap = self._taps[site]
         owner = tap.module if tap.side == "out" else _parent(tap.module)
-        while not type(self.model.get_submodule(owner)).__module__.startswith("transformers."):
+        while type(self.model.get_submodule(owner)).__module__.startswith("torch."):
             owner = _parent(owner)
         return (tap.module if tap.side == "out" else owner), owner
 
@@ -307,7 +310,7 @@ def _edited(tensor: Tensor, edit: Edit, tap: Tap, config: Any) -> Tensor:
     """
     if tap.view is None:
         return edit(tensor)
-    if isinstance(tap.view, Scaled):
+    if isinstance(tap.view, Scaled | Times):
         return tap.view.undone(edit(tap.view(tensor, config)), config)
     whole = tensor.clone()
     part = tap.view(whole, config)

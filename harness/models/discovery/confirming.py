@@ -1,0 +1,149 @@
+"""Holds what was found to what it is, on a second prompt, read as a runner will read it.
+
+What was recorded once tells how each site is made of others; run again from what is read there on
+the second prompt, it must give what is read at the site. Both sides are the same operations on the
+same numbers, in any dtype, so that the bound is one of rounding alone.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any, Final
+
+import torch
+
+from harness.models.discovery.recording import tap_input
+from harness.models.discovery.replaying import replayed
+from harness.models.layouts import n_heads
+from harness.models.ports.attention_trace import AttentionTrace
+from harness.models.ports.routers import routed_by
+from harness.models.sites import ROUTER, within_block
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import Tensor
+
+    from harness.models.discovery.found import Equation, Found
+    from harness.models.discovery.graph import Graph
+    from harness.models.family import Tap
+
+# Sums of a few dozen numbers, taken in another order, differ by some roundings of the dtype: at
+# most 5 in the families that have a record (tests/models/discovery), and ten times that is allowed.
+_ROUNDINGS: Final = 50
+_UNTRACED: Final = "turned by position, and its product with the keys cannot be traced"
+
+
+def close(actual: Tensor, expected: Tensor) -> bool:
+    """Say whether two tensors are the same up to rounding in their dtype."""
+    if actual.numel() != expected.numel():
+        return False
+    bound = _ROUNDINGS * torch.finfo(expected.dtype).eps
+    one, other = actual.double().flatten(), expected.double().flatten()
+    return bool((one - other).norm() <= bound * other.norm())
+
+
+def confirm(model: Any, inputs: Mapping[str, Any], graph: Graph, found: Found) -> None:
+    """Run the model on another prompt; take back each site that is not what it was taken for."""
+    read, traced = _read(model, inputs, found)
+    for site in [site for site in found.taps if site not in read]:
+        found.drop(site, "its module did not run on the second prompt, or gave no tensor")
+    for prefix in list(found.attention):
+        why = _wrong_attention(prefix, traced, model.config)
+        wrong_heads = "" if why else _wrong_heads(prefix, read, traced, found)
+        for site in (f"{prefix}.v", f"{prefix}.z") if wrong_heads else ():
+            found.drop(site, wrong_heads)
+        if why or wrong_heads:
+            found.attention.pop(prefix)
+            found.missing[f"{prefix}.pattern"] = why or wrong_heads
+    for equation in found.equations:
+        why = _wrong(graph, equation, read)
+        for site in equation.blamed if why else ():
+            found.drop(site, why)
+    turned = found.turned & set(found.attention)
+    found.rotary = bool(turned) and all(f"{prefix}.rot_q" in traced for prefix in found.attention)
+    if turned and not found.rotary:
+        found.missing.update(dict.fromkeys((f"{prefix}.rot_q" for prefix in turned), _UNTRACED))
+
+
+def _read(
+    model: Any, inputs: Mapping[str, Any], found: Found
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Give what is read at the sites' modules and inside attention in one forward pass."""
+    read: dict[str, Tensor] = {}
+    trace = AttentionTrace(config=model.config)
+    with ExitStack() as stack:
+        for site, tap in found.taps.items():
+            stack.callback(_tapped(model, site, tap, read).remove)
+        for prefix, path in found.attention.items():
+            stack.enter_context(trace.watching(model.get_submodule(path), prefix))
+        stack.enter_context(torch.no_grad())
+        stack.enter_context(trace)
+        model(**inputs)
+    return read, trace.taken
+
+
+def _tapped(model: Any, site: str, tap: Tap, read: dict[str, Tensor]) -> Any:
+    module = model.get_submodule(tap.module)
+
+    def keep(value: Any) -> None:
+        tensor = value[0] if isinstance(value, tuple) and value else value
+        if isinstance(tensor, torch.Tensor):
+            view = tensor if tap.view is None else tap.view(tensor, model.config)
+            read[site] = view.detach().clone()
+
+    def before(_: object, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        keep(tap_input(args, kwargs))
+
+    def after(router: Any, args: tuple[Any, ...], output: Any) -> None:
+        keep(routed_by(router, args[0], output) if within_block(site) == ROUTER else output)
+
+    if tap.side == "in":
+        return module.register_forward_pre_hook(before, with_kwargs=True)
+    return module.register_forward_hook(after)
+
+
+def _wrong_attention(prefix: str, traced: Mapping[str, Tensor], config: Any) -> str:
+    """Say what is wrong with a traced pattern; nothing if all is as it must be."""
+    pattern = traced.get(f"{prefix}.pattern")
+    if pattern is None or pattern.ndim != 4:  # noqa: PLR2004 - [batch, head, query, key]
+        return "no pattern [batch, head, query, key] can be traced"
+    heads = n_heads(config)
+    if pattern.shape[1] != heads:
+        return f"the pattern has {pattern.shape[1]} heads, and the config {heads}"
+    rounding = _ROUNDINGS * torch.finfo(pattern.dtype).eps
+    if float(pattern.min()) < 0 or float(pattern.double().sum(-1).max()) > 1 + rounding:
+        return "the pattern's rows sum to more than 1"
+    return ""
+
+
+def _wrong_heads(
+    prefix: str, read: Mapping[str, Tensor], traced: Mapping[str, Tensor], found: Found
+) -> str:
+    """Say that a pattern does not weigh the values into what the heads give; nothing if it does."""
+    value, z = read.get(f"{prefix}.v"), read.get(f"{prefix}.z")
+    if value is None or z is None or prefix not in found.weighed:
+        return ""
+    value = value.repeat_interleave(z.shape[2] // value.shape[2], dim=2)
+    pattern = traced[f"{prefix}.pattern"].double()
+    weighed = torch.einsum("bhqk,bkhd->bqhd", pattern, value.double())
+    return "" if close(weighed, z) else "the pattern does not weigh v into z"
+
+
+def _wrong(graph: Graph, equation: Equation, read: Mapping[str, Tensor]) -> str:
+    """Say that a site is not what its equation makes of others; nothing if it is."""
+    sites = (equation.site, *equation.given.values())
+    if any(site not in read for site in sites):
+        return ""
+    given = {
+        number: read[site].reshape(graph.tensor(number).shape)
+        for number, site in equation.given.items()
+    }
+    made_of = " and ".join(equation.given.values())
+    try:
+        made = replayed(graph, given, equation.value)
+    except (RuntimeError, LookupError) as error:
+        return f"{equation.site} cannot be made of {made_of} again ({type(error).__name__})"
+    if close(made, read[equation.site]):
+        return ""
+    return f"{equation.site} is not what is made of {made_of}, by numbers"

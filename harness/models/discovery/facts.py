@@ -1,0 +1,89 @@
+"""Facts about a family that numbers tell: what its norms subtract, and whether queries turn."""
+
+from __future__ import annotations
+
+import inspect
+import itertools
+from typing import TYPE_CHECKING, Any, Final
+
+import torch
+
+if TYPE_CHECKING:
+    from harness.models.discovery.attention import Attention
+    from harness.models.discovery.graph import Graph
+    from harness.models.discovery.recording import Call
+
+# A norm that subtracts the mean moves by rounding only (bfloat16: 2**-8), one that does not by as
+# much as its input does; the bound stands between.
+_MOVED: Final = 0.1
+# Turning keeps a query's length up to rounding (bfloat16: 2**-8), or times one number for all.
+_LENGTH: Final = 0.05
+
+
+def subtracts_mean(graph: Graph, call: Call) -> bool:
+    """Say whether a norm gives the same for its input and its input moved by a constant."""
+    if call.taken is None:
+        return False
+    taken = graph.tensor(call.taken)
+    with torch.no_grad():
+        before, after = call.module(taken), call.module(taken + taken.std())
+    moved = (after - before).double().norm() / before.double().norm()
+    return bool(moved < _MOVED)
+
+
+def turns(graph: Graph, attention: Attention) -> bool:
+    """Say whether queries are turned by their position before they meet the keys.
+
+    On the way from their projection they meet constants that differ by position, and keep their
+    length up to a factor that all positions share.
+    """
+    sources = graph.sources(attention.query)
+    if len(sources) != 1:
+        return False
+    cuts = graph.cuts(sources[0], attention.query)
+    return any(
+        not graph.is_layout(after)
+        and _meets_positions(graph, before, after)
+        and _keeps_length(graph.tensor(before), graph.tensor(after))
+        for before, after in itertools.pairwise(cuts)
+    )
+
+
+def _meets_positions(graph: Graph, first: int, last: int) -> bool:
+    between = graph.ancestors(last, stop=lambda number: number <= first) - {first}
+    for number in between:
+        maker = graph.maker(number)
+        for other in () if maker is None else maker.inputs:
+            if other not in graph.live and _is_table(graph, other):
+                return True
+    return False
+
+
+def _is_table(graph: Graph, value: int) -> bool:
+    """Say whether a constant is no weight, and some axis but the last has rows that differ."""
+    tensor = graph.tensor(value)
+    if tensor.ndim < 2 or not (tensor.is_floating_point() or tensor.is_complex()):  # noqa: PLR2004
+        return False
+    if any(isinstance(graph.tensor(used), torch.nn.Parameter) for used in graph.uses(value)):
+        return False
+    axes = [axis for axis in range(tensor.ndim - 1) if tensor.shape[axis] > 1]
+    return any(not torch.equal(tensor.select(axis, 0), tensor.select(axis, 1)) for axis in axes)
+
+
+def _keeps_length(before: torch.Tensor, after: torch.Tensor) -> bool:
+    """Say whether each row is as long as before, or all by one factor."""
+    if before.shape != after.shape:
+        return False
+    factors = _lengths(after) / _lengths(before)
+    return bool(factors.std() < _LENGTH * factors.mean())
+
+
+def _lengths(tensor: torch.Tensor) -> torch.Tensor:
+    sizes = tensor.abs() if tensor.is_complex() else tensor
+    lengths: torch.Tensor = sizes.double().norm(dim=-1)
+    return lengths
+
+
+def takes_position_ids(model: Any) -> bool:
+    """Say whether the model's forward has position ids among its arguments."""
+    return "position_ids" in inspect.signature(model.forward).parameters
