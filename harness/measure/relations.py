@@ -105,13 +105,16 @@ def relation_for(  # noqa: PLR0911 - one return per relation
     """Give the relation at a site, or None where the mode leaves nothing to compare.
 
     `refactor_factored_attn_matrices` turns queries, keys and values into another basis that only
-    their products share: they are compared as attn_scores and attn_out instead.
+    their products share: they are compared as attn_scores and attn_out instead. Of a model whose
+    sites were found, nobody has written down which norms and value biases a port may fold.
     """
     inside = within_block(site)
     if processing.refactor_factored_attn_matrices and inside in _FACTORED:
         return None
     if site == LOGITS and processing.center_unembed and not softcapped:
         return Relation(kind="shift", because="center_unembed")
+    if family.automatic and not _is_told(inside, processing):
+        return None
     if inside in norms and processing.fold_ln:
         gain, bias = folded.affine_of(site)
         return Relation(kind="affine", because="fold_ln", scale=gain, offset=bias)
@@ -125,6 +128,15 @@ def relation_for(  # noqa: PLR0911 - one return per relation
     if inside == "attn.attn_scores" and family.alibi_from_start and port == "hooked":
         return Relation(kind="shift", because="HookedTransformer counts ALiBi back from the query")
     return EQUAL
+
+
+def _is_told(inside: str, processing: Processing) -> bool:
+    """Say whether a found site is what it was, whichever norms and biases the port folds."""
+    is_norm = inside.endswith(".out")
+    return not (
+        (is_norm and processing.fold_ln)
+        or (inside in {"attn.v", "attn.z"} and processing.fold_value_biases)
+    )
 
 
 def tightest_relation(  # noqa: PLR0911 - one return per relation, the tightest first

@@ -106,7 +106,6 @@ def _logits(recording: Recording) -> int:
 def _completed(model: Any, family: Family, found: Found) -> Family:
     return replace(
         family,
-        automatic=False,
         taps=found.taps,
         stacks=(),
         attention=found.attention,
