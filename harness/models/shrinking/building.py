@@ -6,9 +6,9 @@ import copy
 import inspect
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import torch
 import transformers
@@ -17,7 +17,17 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from harness.errors import Unavailable
 from harness.models.ports.asking import logits_of
 from harness.models.shrinking.hints import HINTS
-from harness.models.shrinking.sizes import LENGTH, every_kind, shrunk
+from harness.models.shrinking.sizes import (
+    LENGTH,
+    N_SPECIAL,
+    VOCABULARY,
+    every_kind,
+    shrunk,
+    vocabulary_of,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
 
 LARGEST: Final = 3_000_000
 """Parameters above which a config has not become small. They are counted on the meta device."""
@@ -28,7 +38,15 @@ _BATCH: Final = 2
 _START: Final = 1
 """What a decoder reads first where the class leaves it to the files on the hub."""
 _BOOKKEEPING: Final = frozenset(
-    {"transformers_version", "_name_or_path", "architectures", "dtype", "torch_dtype"}
+    {
+        "transformers_version",
+        "_name_or_path",
+        "architectures",
+        "dtype",
+        "torch_dtype",
+        "auto_map",  # names files that are not in the twin's folder
+        "quantization_config",  # the twin's numbers are written as they are
+    }
 )
 
 # What is tried where the small config as it comes neither builds nor runs.
@@ -77,7 +95,7 @@ def tiny_of_config(config: Any, auto_class: str) -> Tiny:
     Raises:
         Unavailable: no attempt builds and runs; says what the first one said.
     """
-    whole = _without_bookkeeping(config.to_dict())
+    whole = without_bookkeeping(config.to_dict())
     return _first_that_runs(type(config), [("as given", whole)], auto_class)
 
 
@@ -95,7 +113,7 @@ def _first_that_runs(
         except Exception as error:  # noqa: BLE001 - each class has errors of its own
             first = first or f"{type(error).__name__}: {' '.join(str(error).split())}"
             continue
-        written = _without_bookkeeping(loaded.to_dict())
+        written = without_bookkeeping(loaded.to_dict())
         if loaded.is_encoder_decoder and written.get("decoder_start_token_id") is None:
             written["decoder_start_token_id"] = _START
         return Tiny(
@@ -149,7 +167,7 @@ def _starts(kind: Any) -> list[tuple[str, dict[str, Any]]]:
     What a class derives from its sizes (inner widths, layers' kinds) it derives anew from small
     ones; where it cannot, the derived numbers are made small themselves.
     """
-    return [("stated", stated(kind)), ("whole", _without_bookkeeping(kind().to_dict()))]
+    return [("stated", stated(kind)), ("whole", without_bookkeeping(kind().to_dict()))]
 
 
 def stated(kind: Any) -> dict[str, Any]:
@@ -172,9 +190,9 @@ def stated(kind: Any) -> dict[str, Any]:
     return found
 
 
-def _without_bookkeeping(config: Mapping[str, Any]) -> dict[str, Any]:
+def without_bookkeeping(config: Mapping[str, Any]) -> dict[str, Any]:
     return {
-        name: _without_bookkeeping(value) if isinstance(value, dict) else value
+        name: without_bookkeeping(value) if isinstance(value, dict) else value
         for name, value in config.items()
         if name not in _BOOKKEEPING
     }
@@ -195,17 +213,36 @@ def _runs(config: Any, auto_class: str) -> int:
         if parameters > LARGEST:
             name, largest = max(empty.named_parameters(), key=lambda each: each[1].numel())
             raise ValueError(f"{parameters} parameters, of which {name} {tuple(largest.shape)}")
-        torch.manual_seed(0)
-        model = build(config, attn_implementation="eager").eval()
+        with seeded():
+            model = build(config, attn_implementation="eager").eval()
         config.architectures = [type(model).__name__]
-        tokens = torch.arange(_BATCH * LENGTH).view(_BATCH, LENGTH) * 3 % 64 + 4
-        inputs = {"input_ids": tokens}
-        if config.is_encoder_decoder:
-            inputs["decoder_input_ids"] = tokens
-        with torch.no_grad():
-            logits = logits_of(model(**inputs))
+        run_once(model)
+    return parameters
+
+
+def run_once(model: Any) -> None:
+    """Run a model on a few tokens.
+
+    Raises:
+        ValueError: what it gives are no finite logits of these tokens.
+    """
+    vocabulary = vocabulary_of(model.config.to_dict()) or VOCABULARY
+    places = torch.arange(_BATCH * LENGTH).view(_BATCH, LENGTH)
+    tokens = places * 3 % max(min(64, vocabulary - N_SPECIAL), 1) + min(N_SPECIAL, vocabulary - 1)
+    inputs = {"input_ids": tokens}
+    if model.config.is_encoder_decoder:
+        inputs["decoder_input_ids"] = tokens
+    with torch.no_grad():
+        logits = logits_of(model(**inputs))
     if tuple(logits.shape[:2]) != (_BATCH, LENGTH) or not bool(logits.isfinite().all()):
         raise ValueError(f"logits {tuple(logits.shape)} are not one finite row for each token")
-    return parameters
+
+
+@contextmanager
+def seeded() -> Iterator[None]:
+    """Seed torch's generator, so that a model starts with the same numbers; put it back after."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(0)
+        yield
 
 

@@ -7,8 +7,10 @@ different numbers where the class allows it, so that a swapped axis cannot go un
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 D_MODEL: Final = 32
 N_HEADS: Final = 4
@@ -55,6 +57,8 @@ _SPECIAL: Final = {
     "pad_token_id": 3,
     "decoder_start_token_id": 1,
 }
+N_SPECIAL: Final = 4
+"""Below here lie the special tokens."""
 _TOKEN: Final = re.compile(r"_token_(id|index)$|_token_ids$|^(image|audio|video)_token")
 _ORDINARY: Final = VOCABULARY - 16
 """From here on tokens of pictures, sounds and the like are put: prompts rarely name them."""
@@ -128,3 +132,12 @@ def _with_few_tokens(config: dict[str, Any]) -> dict[str, Any]:
         elif _TOKEN.search(str(name)) and isinstance(value, int) and value >= _ORDINARY:
             config[name], place = min(place, VOCABULARY - 1), place + 1
     return config
+
+
+def vocabulary_of(config: Mapping[str, Any]) -> int:
+    """Give the number of tokens of a config.json, of the text part of a composite one."""
+    for name in ("vocab_size", "n_words"):
+        if isinstance(config.get(name), int):
+            return int(config[name])
+    inner = (value for value in config.values() if isinstance(value, dict))
+    return next((found for found in map(vocabulary_of, inner) if found), 0)
