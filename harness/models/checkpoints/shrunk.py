@@ -21,14 +21,14 @@ from harness.errors import SelectionError
 from harness.models.architectures import architecture_of, auto_class_of
 from harness.models.checkpoints.folder import Checkpoint, cached
 from harness.models.checkpoints.synthetic import draw, noise_of, write_tokenizer
-from harness.models.shrinking import Tiny, seeded, tiny_of_type, vocabulary_of
+from harness.models.shrinking import Tiny, quiet, seeded, tiny_of_type, vocabulary_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from torch import Tensor
 
-GENERATOR_VERSION: Final = 2
+GENERATOR_VERSION: Final = 3
 """Raised by whoever changes what a shrunk checkpoint becomes, so that old caches are left alone."""
 
 _SPREAD: Final = 0.3
@@ -72,7 +72,7 @@ def drawn(name: str, initial: Tensor) -> Tensor:
 def _initial(folder: Path, config: Any) -> Iterator[tuple[str, Tensor]]:
     """Give the tensors with which transformers starts the model, as it saves them on the hub."""
     loaded = transformers.AutoConfig.from_pretrained(folder)
-    with seeded():
+    with seeded(), quiet():
         model = getattr(transformers, auto_class_of(config)).from_config(loaded)
     with tempfile.TemporaryDirectory() as scratch:
         model.save_pretrained(scratch)

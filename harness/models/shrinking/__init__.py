@@ -2,6 +2,7 @@
 
 from harness.models.shrinking.building import (
     Tiny,
+    quiet,
     run_once,
     seeded,
     tiny_of_config,
@@ -12,6 +13,7 @@ from harness.models.shrinking.sizes import vocabulary_of
 
 __all__ = [
     "Tiny",
+    "quiet",
     "run_once",
     "seeded",
     "tiny_of_config",
