@@ -144,9 +144,7 @@ def _original(model: str) -> tuple[Original, str]:
 
 
 def _print_changes(console: Console, changes: Sequence[Change]) -> None:
-    table = Table(
-        "field", "was", "is", title=f"{len(changes)} fields changed", title_justify="left"
-    )
+    table = Table("field", "was", "is", box=SIMPLE)
     console.print(f"{len(changes)} fields changed:")
     for change in changes[:_ROWS]:
         table.add_row(change.field, Text(_short(change.was)), Text(_short(change.now)))

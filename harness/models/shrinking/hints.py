@@ -93,7 +93,6 @@ HINTS: Final[Mapping[str, Hint]] = {
         "it must be told to decode, and its axes must fill d_model and the length",
         {
             "is_decoder": True,
-            "num_hidden_layers": 2,
             "attn_layers": ["local", "lsh"],
             "axial_pos_shape": [4, 6],
             "axial_pos_embds_dim": [8, 24],
@@ -106,13 +105,6 @@ HINTS: Final[Mapping[str, Hint]] = {
         {"hidden_size": 64, "embedding_dim": 64, "qk_dim_factor": 1.0, "chunk_size": 16},
     ),
     "xmod": Hint("it must be told which language it reads", {"default_language": "en_XX"}),
-    "zamba": Hint(
-        _PERIOD,
-        {
-            "num_hidden_layers": 4,
-            "layers_block_type": ["linear_attention", "hybrid", "linear_attention", "hybrid"],
-        },
-    ),
     "zamba2": Hint(
         _PERIOD,
         {
