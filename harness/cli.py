@@ -15,7 +15,7 @@ from typing import Annotated, Final
 import typer
 from rich.console import Console
 
-from harness import cli_convert, cli_coverage, cli_explain, cli_gate, cli_search
+from harness import cli_convert, cli_coverage, cli_explain, cli_gate, cli_search, cli_shrink
 from harness.case import BY_PROCESSING
 from harness.cli_names import RUNS, found_run
 from harness.errors import HarnessError, UsageError
@@ -30,6 +30,7 @@ cli_search.register(app)
 cli_coverage.register(app)
 cli_convert.register(app)
 cli_explain.register(app)
+cli_shrink.register(app)
 
 _PYTEST_FAILED: Final = 1
 _PYTEST_NOTHING: Final = 5

@@ -14,7 +14,7 @@ JUDGING = READING | {"bounds"}
 MEASURING = JUDGING | {"provenance", "models", "cache", "coverage"}
 BELOW = MEASURING | {"measure", "judge", "report", "selection", "scheduling", "versions"}
 COMMANDS = BELOW | {"gating", "searching", "cli_names"}
-COMMANDS |= {"cli_convert", "cli_coverage", "cli_explain", "cli_gate", "cli_search"}
+COMMANDS |= {"cli_convert", "cli_coverage", "cli_explain", "cli_gate", "cli_search", "cli_shrink"}
 
 # Each room, and the rooms that it may import besides itself.
 ROOMS = {
@@ -40,6 +40,7 @@ ROOMS = {
     "cli_search": BELOW | {"gating", "cli_gate", "searching"},
     "cli_convert": BELOW,
     "cli_coverage": BELOW,
+    "cli_shrink": BELOW,
     "cli_names": BASE | {"selection"},
     "cli_explain": BELOW | {"cli_names"},
     "cli": COMMANDS,

@@ -97,8 +97,7 @@ def auto_class_of(config: Mapping[str, Any]) -> str:
             return auto_class
     # What a user has registered stands in no list by its name.
     for auto_class, _ in KINDS.values():
-        extra = getattr(getattr(transformers, auto_class)._model_mapping, "_extra_content", {})
-        if stated in {model.__name__ for model in extra.values()}:
+        if stated in {model.__name__ for model in _registered(auto_class).values()}:
             return auto_class
     message = (
         f"config.json states the architecture {stated!r}, which transformers "
@@ -106,6 +105,29 @@ def auto_class_of(config: Mapping[str, Any]) -> str:
         "  next:    import the module that registers it, or try another release"
     )
     raise CheckpointError(message)
+
+
+def kinds_of(config_class: type) -> dict[str, str]:
+    """Give the kinds that a config class is modelled by, registered ones too, and their classes."""
+    model_type = getattr(config_class, "model_type", "")
+    return {
+        kind: registered.__name__ if registered is not None else _classes(kind)[model_type]
+        for kind, (auto_class, _) in KINDS.items()
+        if (registered := _registered(auto_class).get(config_class)) is not None
+        or model_type in _classes(kind)
+    }
+
+
+def known_types() -> tuple[str, ...]:
+    """Give every model type with a text model, those that the user's modules registered too."""
+    registered = {config.model_type for auto, _ in KINDS.values() for config in _registered(auto)}
+    return tuple(sorted({each.model_type for each in _architectures()} | registered))
+
+
+def _registered(auto_class: str) -> dict[Any, Any]:
+    """Give what was registered by hand: from config classes to the models' classes."""
+    mapping = getattr(transformers, auto_class)._model_mapping  # noqa: SLF001 - no other way to ask
+    return dict(getattr(mapping, "_extra_content", {}))
 
 
 def record_of(case: Case, checkpoint: Checkpoint) -> Family:
@@ -117,7 +139,10 @@ def record_of(case: Case, checkpoint: Checkpoint) -> Family:
     written = FAMILIES.get(case.family)
     if written is not None and case.checkpoint != SHRUNK:
         return written
-    if written is not None and written.config["architectures"] == checkpoint.config["architectures"]:
+    if (
+        written is not None
+        and written.config["architectures"] == checkpoint.config["architectures"]
+    ):
         return written
     return automatic(case.family, auto_class_of(checkpoint.config))
 
@@ -142,5 +167,7 @@ __all__ = [
     "architectures",
     "auto_class_of",
     "automatic",
+    "kinds_of",
+    "known_types",
     "record_of",
 ]

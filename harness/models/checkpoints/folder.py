@@ -68,7 +68,7 @@ def cached(name: str, make: Callable[[Path], None]) -> Checkpoint:
     final = cache_folder() / name
     with FileLock(final.with_name(f".{name}.lock")):
         if not final.exists():
-            with _scratch_beside(final) as scratch:
+            with scratch_beside(final) as scratch:
                 make(scratch)
                 _seal(scratch)
                 scratch.rename(final)
@@ -140,7 +140,8 @@ def _check_index(folder: Path) -> None:
 
 
 @contextmanager
-def _scratch_beside(final: Path) -> Iterator[Path]:
+def scratch_beside(final: Path) -> Iterator[Path]:
+    """Give an empty folder beside another one; what is left in it at the end goes with it."""
     scratch = Path(tempfile.mkdtemp(prefix=f".{final.name}-", dir=final.parent))
     try:
         yield scratch

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from pathlib import Path
 from typing import Final
 
 import huggingface_hub
@@ -55,13 +56,7 @@ def fetch(name: str, *, with_code: bool = False) -> Checkpoint:
     """
     repo_id, _, commit = name.partition("@")
     if not _COMMIT.fullmatch(commit):
-        message = (
-            f"hub:{name}: no full commit hash\n"
-            f"  found:   {commit!r}\n"
-            "  allowed: hub:<id>@<40 hex digits> (a branch moves, and the weights with it)\n"
-            f"  next:    harness pin {repo_id or 'ID'}"
-        )
-        raise UsageError(message)
+        raise UsageError(_no_commit(name, commit, repo_id))
     try:
         folder = huggingface_hub.snapshot_download(
             repo_id,
@@ -75,6 +70,27 @@ def fetch(name: str, *, with_code: bool = False) -> Checkpoint:
     except _UNREACHED as error:
         raise Unavailable(_unreached(f"hub:{name}", error)) from error
     return open_folder(folder, with_code=with_code)
+
+
+def fetch_config(name: str) -> tuple[Path, str]:
+    """Give the config.json alone of `<id>` or `<id>@<commit>`, and the commit that it is of.
+
+    Raises:
+        UsageError: the id is none, or what follows it is no full commit hash.
+        Unavailable: the hub cannot be reached, or does not serve it.
+    """
+    repo_id, at, commit = name.partition("@")
+    if at and not _COMMIT.fullmatch(commit):
+        raise UsageError(_no_commit(name, commit, repo_id))
+    try:
+        file = huggingface_hub.hf_hub_download(
+            repo_id, "config.json", revision=commit or None, endpoint=_endpoint()
+        )
+    except HFValidationError as error:
+        raise UsageError(_no_id(repo_id, error)) from error
+    except _UNREACHED as error:
+        raise Unavailable(_unreached(f"hub:{name}", error)) from error
+    return Path(file), Path(file).parent.name  # the client's cache has a folder for each commit
 
 
 def pin(repo_id: str) -> str:
@@ -98,6 +114,15 @@ def pin(repo_id: str) -> str:
 
 def _endpoint() -> str | None:
     return os.environ.get("HF_ENDPOINT")
+
+
+def _no_commit(name: str, commit: str, repo_id: str) -> str:
+    return (
+        f"hub:{name}: no full commit hash\n"
+        f"  found:   {commit!r}\n"
+        "  allowed: hub:<id>@<40 hex digits> (a branch moves, and the weights with it)\n"
+        f"  next:    harness pin {repo_id or 'ID'}"
+    )
 
 
 def _no_id(repo_id: str, error: Exception) -> str:

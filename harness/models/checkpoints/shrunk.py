@@ -13,7 +13,6 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-import torch
 import transformers
 from safetensors import safe_open
 from safetensors.torch import save_file
@@ -22,14 +21,14 @@ from harness.errors import SelectionError
 from harness.models.architectures import architecture_of, auto_class_of
 from harness.models.checkpoints.folder import Checkpoint, cached
 from harness.models.checkpoints.synthetic import draw, noise_of, write_tokenizer
-from harness.models.shrinking import Tiny, tiny_of_type
+from harness.models.shrinking import Tiny, quiet, seeded, tiny_of_type, vocabulary_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from torch import Tensor
 
-GENERATOR_VERSION: Final = 2
+GENERATOR_VERSION: Final = 3
 """Raised by whoever changes what a shrunk checkpoint becomes, so that old caches are left alone."""
 
 _SPREAD: Final = 0.3
@@ -59,15 +58,6 @@ def write(folder: Path, tiny: Tiny) -> None:
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
 
 
-def vocabulary_of(config: Any) -> int:
-    """Give the number of tokens of a config.json, of the text part of a composite one."""
-    for name in ("vocab_size", "n_words"):
-        if isinstance(config.get(name), int):
-            return int(config[name])
-    inner = (value for value in config.values() if isinstance(value, dict))
-    return next((found for found in map(vocabulary_of, inner) if found), 0)
-
-
 def drawn(name: str, initial: Tensor) -> Tensor:
     """Draw a parameter by its name around what it starts with, in numbers that bfloat16 holds."""
     if not initial.is_floating_point():
@@ -82,8 +72,8 @@ def drawn(name: str, initial: Tensor) -> Tensor:
 def _initial(folder: Path, config: Any) -> Iterator[tuple[str, Tensor]]:
     """Give the tensors with which transformers starts the model, as it saves them on the hub."""
     loaded = transformers.AutoConfig.from_pretrained(folder)
-    torch.manual_seed(0)
-    model = getattr(transformers, auto_class_of(config)).from_config(loaded)
+    with seeded(), quiet():
+        model = getattr(transformers, auto_class_of(config)).from_config(loaded)
     with tempfile.TemporaryDirectory() as scratch:
         model.save_pretrained(scratch)
         for file in sorted(Path(scratch).glob("*.safetensors")):

@@ -1,5 +1,23 @@
 """From a config to a tiny one of the same kind: a twin that is built and run before it is given."""
 
-from harness.models.shrinking.building import Tiny, tiny_of_config, tiny_of_type
+from harness.models.shrinking.building import (
+    Tiny,
+    quiet,
+    run_once,
+    seeded,
+    tiny_of_config,
+    tiny_of_type,
+    without_bookkeeping,
+)
+from harness.models.shrinking.sizes import vocabulary_of
 
-__all__ = ["Tiny", "tiny_of_config", "tiny_of_type"]
+__all__ = [
+    "Tiny",
+    "quiet",
+    "run_once",
+    "seeded",
+    "tiny_of_config",
+    "tiny_of_type",
+    "vocabulary_of",
+    "without_bookkeeping",
+]

@@ -4,51 +4,87 @@ from __future__ import annotations
 
 import copy
 import inspect
+import re
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import torch
 import transformers
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+from transformers.utils import logging
 
 from harness.errors import Unavailable
 from harness.models.ports.asking import logits_of
 from harness.models.shrinking.hints import HINTS
-from harness.models.shrinking.sizes import LENGTH, every_kind, shrunk
+from harness.models.shrinking.sizes import (
+    LENGTH,
+    N_SPECIAL,
+    VOCABULARY,
+    depth_of,
+    every_kind,
+    shrunk,
+    vocabulary_of,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
 
 LARGEST: Final = 3_000_000
 """Parameters above which a config has not become small. They are counted on the meta device."""
 SECONDS: Final = 60.0
 """When no further attempt is begun."""
-_DEPTHS: Final = (2, 4, 6)
+_DEPTHS: Final = (2, 4, 6, 8)
+_PER_LAYER: Final = re.compile(r"layer_types$")
+"""Names the kind of each layer, of its attention or its MLP."""
 _BATCH: Final = 2
 _START: Final = 1
 """What a decoder reads first where the class leaves it to the files on the hub."""
 _BOOKKEEPING: Final = frozenset(
-    {"transformers_version", "_name_or_path", "architectures", "dtype", "torch_dtype"}
+    {
+        "transformers_version",
+        "_name_or_path",
+        "architectures",
+        "dtype",
+        "torch_dtype",
+        "auto_map",  # names files that are not in the twin's folder
+        "quantization_config",  # the twin's numbers are written as they are
+    }
 )
 
 # What is tried where the small config as it comes neither builds nor runs.
 ALTERNATIVES: Final[Mapping[str, Mapping[str, int]]] = {
     "as it comes": {},
+    "positions that begin behind the padding": {"max_position_embeddings": 64},
     "a key and value head for each query head": {"num_key_value_heads": 4},
     "heads that fill d_model": {"head_dim": 8},
     "both": {"num_key_value_heads": 4, "head_dim": 8},
     "an inner width of twice d_model": {"intermediate_size": 64},
-    "positions that begin behind the padding": {"max_position_embeddings": 64},
 }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tiny:
-    """A small config that was built and run: its config.json, and how it came to be."""
+    """A small config that was built and run: its config.json, and how it came to be.
+
+    `lost` names the classes of modules that the whole model has and the small one has not.
+    """
 
     config: Mapping[str, Any]
     parameters: int
     attempt: str
+    lost: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Start:
+    """A config to shrink, what it is called, and whether its type's hint is followed."""
+
+    said: str
+    config: dict[str, Any]
+    helped: bool
 
 
 def tiny_of_type(model_type: str, auto_class: str) -> Tiny:
@@ -63,7 +99,8 @@ def tiny_of_type(model_type: str, auto_class: str) -> Tiny:
     """
     kind = CONFIG_MAPPING[model_type]
     try:
-        starts = _starts(kind)
+        with quiet():
+            starts = _starts(kind)
     except Exception as error:  # each class has errors of its own
         said = " ".join(str(error).split())
         message = f"{model_type}: the class's own defaults do not build a config ({said})"
@@ -74,54 +111,98 @@ def tiny_of_type(model_type: str, auto_class: str) -> Tiny:
 def tiny_of_config(config: Any, auto_class: str) -> Tiny:
     """Give a small twin of a config: all that is no size stays as it is.
 
+    Its type's hint is followed only where it does not build without, or loses kinds of layers.
+
     Raises:
         Unavailable: no attempt builds and runs; says what the first one said.
     """
-    whole = _without_bookkeeping(config.to_dict())
-    return _first_that_runs(type(config), [("as given", whole)], auto_class)
+    whole = without_bookkeeping(config.to_dict())
+    starts = [
+        _Start(said="as given", config=whole, helped=False),
+        _Start(said="as given, with the type's hint", config=whole, helped=True),
+    ]
+    if type(config).model_type not in HINTS:
+        del starts[1]
+    return _first_that_runs(type(config), starts, auto_class)
 
 
-def _first_that_runs(
-    kind: Any, starts: list[tuple[str, dict[str, Any]]], auto_class: str
-) -> Tiny:
+def _first_that_runs(kind: Any, starts: list[_Start], auto_class: str) -> Tiny:
+    """Give the first small config that runs and has every kind of module that the whole one has.
+
+    Where none has them all, the first that lacks the fewest, of those that run at the same try.
+    """
     deadline = time.monotonic() + SECONDS
+    wanted = _modules_of(kind, starts[-1].config, auto_class)
     first = ""
-    for said, config in _attempts(kind, starts):
-        if time.monotonic() > deadline:
-            break
-        try:
-            loaded = kind.from_dict(copy.deepcopy(config))
-            parameters = _runs(loaded, auto_class)
-        except Exception as error:  # noqa: BLE001 - each class has errors of its own
-            first = first or f"{type(error).__name__}: {' '.join(str(error).split())}"
-            continue
-        written = _without_bookkeeping(loaded.to_dict())
-        if loaded.is_encoder_decoder and written.get("decoder_start_token_id") is None:
-            written["decoder_start_token_id"] = _START
-        return Tiny(
-            config={**written, "architectures": [loaded.architectures[0]]},
-            parameters=parameters,
-            attempt=said,
-        )
+    for alternative in ALTERNATIVES:
+        lossy: list[Tiny] = []
+        for said, config in _attempts(kind, starts, alternative):
+            if time.monotonic() > deadline:
+                break
+            try:
+                tiny = _tried(kind, config, auto_class, said=said, wanted=wanted)
+            except Exception as error:  # noqa: BLE001 - each class has errors of its own
+                first = first or f"{type(error).__name__}: {' '.join(str(error).split())}"
+                continue
+            if not tiny.lost:
+                return tiny
+            lossy.append(tiny)
+        if lossy:
+            return min(lossy, key=lambda each: len(each.lost))
     message = f"{kind.model_type}: no small config of it builds and runs ({first})"
     raise Unavailable(message)
 
 
+def _modules_of(kind: Any, config: dict[str, Any], auto_class: str) -> frozenset[str]:
+    """Name the classes of a whole model's modules; none where the whole config builds no model."""
+    try:
+        with quiet(), torch.device("meta"):
+            whole = kind.from_dict(copy.deepcopy(config))
+            return _classes_in(getattr(transformers, auto_class).from_config(whole))
+    except Exception:  # noqa: BLE001 - each class has errors of its own
+        return frozenset()
+
+
+def _classes_in(model: Any) -> frozenset[str]:
+    return frozenset(type(module).__name__ for module in model.modules())
+
+
+def _tried(
+    kind: Any, config: dict[str, Any], auto_class: str, *, said: str, wanted: frozenset[str]
+) -> Tiny:
+    with quiet():
+        loaded = kind.from_dict(copy.deepcopy(config))
+    parameters, modules = _runs(loaded, auto_class)
+    written = without_bookkeeping(loaded.to_dict())
+    if loaded.is_encoder_decoder and written.get("decoder_start_token_id") is None:
+        written["decoder_start_token_id"] = _START
+    return Tiny(
+        config={**written, "architectures": [loaded.architectures[0]]},
+        parameters=parameters,
+        attempt=said,
+        lost=tuple(sorted(wanted - modules)),
+    )
+
+
 def _attempts(
-    kind: Any, starts: list[tuple[str, dict[str, Any]]]
+    kind: Any, starts: list[_Start], alternative: str
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     parameters = inspect.signature(kind.__init__).parameters
-    for alternative, changes in ALTERNATIVES.items():
-        for start, whole in starts:
-            fewest = max(_DEPTHS[0], len(set(map(str, whole.get("layer_types") or ()))))
-            for layers in dict.fromkeys(max(fewest, depth) for depth in _DEPTHS):
-                config = shrunk(whole, layers=layers)
-                if config.get("layer_types"):
-                    config["layer_types"] = every_kind(config["layer_types"], layers)
-                known = (name for name in changes if name in parameters)
-                config.update({name: changes[name] for name in known})
+    changes = {name: to for name, to in ALTERNATIVES[alternative].items() if name in parameters}
+    if ALTERNATIVES[alternative] and not changes:
+        return
+    for start in starts:
+        kinds = [value for name, value in start.config.items() if _PER_LAYER.search(name) and value]
+        fewest = max(_DEPTHS[0], *(len(set(map(str, each))) for each in kinds), 0)
+        for layers in dict.fromkeys(max(fewest, depth) for depth in _DEPTHS):
+            config = shrunk(start.config, layers=layers)
+            for name, value in config.items():
+                if _PER_LAYER.search(name) and value:
+                    config[name] = every_kind(value, layers)
+            config.update(changes)
+            if start.helped:
                 _help(config, kind.model_type)
-                yield f"{start}, {layers} layers, {alternative}", config
+            yield f"{start.said}, {depth_of(config) or layers} layers, {alternative}", config
 
 
 def _help(config: dict[str, Any], model_type: str) -> None:
@@ -137,19 +218,22 @@ def _update(config: dict[str, Any], fields: Mapping[str, Any]) -> None:
     """Set fields, those of nested configs too."""
     for name, value in fields.items():
         inner = config.get(name)
-        if isinstance(value, Mapping) and isinstance(inner, dict):
+        if isinstance(value, dict) and isinstance(inner, dict):
             _update(inner, value)
         else:
             config[name] = value
 
 
-def _starts(kind: Any) -> list[tuple[str, dict[str, Any]]]:
+def _starts(kind: Any) -> list[_Start]:
     """Give what a class's config may be shrunk from: what it states, and what it derives of that.
 
     What a class derives from its sizes (inner widths, layers' kinds) it derives anew from small
     ones; where it cannot, the derived numbers are made small themselves.
     """
-    return [("stated", stated(kind)), ("whole", _without_bookkeeping(kind().to_dict()))]
+    return [
+        _Start(said="stated", config=stated(kind), helped=True),
+        _Start(said="whole", config=without_bookkeeping(kind().to_dict()), helped=True),
+    ]
 
 
 def stated(kind: Any) -> dict[str, Any]:
@@ -166,46 +250,76 @@ def stated(kind: Any) -> dict[str, Any]:
         if given is not None:
             found[name] = stated(type(given) if hasattr(given, "sub_configs") else inner)
             found[name]["model_type"] = given.model_type
-    kinds = getattr(whole, "layer_types", None)
-    if kinds and "layer_types" in inspect.signature(kind.__init__).parameters:
-        found["layer_types"] = list(kinds)
+    for name in inspect.signature(kind.__init__).parameters:
+        if _PER_LAYER.search(name) and (kinds := getattr(whole, name, None)):
+            found[name] = list(kinds)
     return found
 
 
-def _without_bookkeeping(config: Mapping[str, Any]) -> dict[str, Any]:
+def without_bookkeeping(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Give a config without what speaks of files and releases, nested configs too."""
     return {
-        name: _without_bookkeeping(value) if isinstance(value, dict) else value
+        name: without_bookkeeping(value) if isinstance(value, dict) else value
         for name, value in config.items()
         if name not in _BOOKKEEPING
     }
 
 
-def _runs(config: Any, auto_class: str) -> int:
-    """Build a config and run it once; give its number of parameters.
+def _runs(config: Any, auto_class: str) -> tuple[int, frozenset[str]]:
+    """Build a config and run it once; give its number of parameters and its modules' classes.
 
     Raises:
         ValueError: it is too large, or what it gives are no finite logits of its tokens.
     """
     build = getattr(transformers, auto_class).from_config
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # values of a class's own default, or of a small size
+    with quiet():
         with torch.device("meta"):
             empty = build(copy.deepcopy(config), attn_implementation="eager")
-        parameters = sum(parameter.numel() for parameter in empty.parameters())
+        parameters: int = sum(parameter.numel() for parameter in empty.parameters())
         if parameters > LARGEST:
             name, largest = max(empty.named_parameters(), key=lambda each: each[1].numel())
             raise ValueError(f"{parameters} parameters, of which {name} {tuple(largest.shape)}")
-        torch.manual_seed(0)
-        model = build(config, attn_implementation="eager").eval()
+        with seeded():
+            model = build(config, attn_implementation="eager").eval()
         config.architectures = [type(model).__name__]
-        tokens = torch.arange(_BATCH * LENGTH).view(_BATCH, LENGTH) * 3 % 64 + 4
-        inputs = {"input_ids": tokens}
-        if config.is_encoder_decoder:
-            inputs["decoder_input_ids"] = tokens
-        with torch.no_grad():
-            logits = logits_of(model(**inputs))
+        run_once(model)
+    return parameters, _classes_in(model)
+
+
+def run_once(model: Any) -> None:
+    """Run a model on a few tokens.
+
+    Raises:
+        ValueError: what it gives are no finite logits of these tokens.
+    """
+    vocabulary = vocabulary_of(model.config.to_dict()) or VOCABULARY
+    places = torch.arange(_BATCH * LENGTH).view(_BATCH, LENGTH)
+    tokens = places * 3 % max(min(64, vocabulary - N_SPECIAL), 1) + min(N_SPECIAL, vocabulary - 1)
+    inputs = {"input_ids": tokens}
+    if model.config.is_encoder_decoder:
+        inputs["decoder_input_ids"] = tokens
+    with torch.no_grad():
+        logits = logits_of(model(**inputs))
     if tuple(logits.shape[:2]) != (_BATCH, LENGTH) or not bool(logits.isfinite().all()):
         raise ValueError(f"logits {tuple(logits.shape)} are not one finite row for each token")
-    return parameters
 
 
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep what a release says of a class's own defaults, or of small sizes, from the user."""
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.set_verbosity(verbosity)
+
+
+@contextmanager
+def seeded() -> Iterator[None]:
+    """Seed torch's generator, so that a model starts with the same numbers; put it back after."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(0)
+        yield
