@@ -28,9 +28,10 @@ if TYPE_CHECKING:
     from harness.models.discovery.graph import Graph
     from harness.models.family import Tap
 
-# Sums of a few dozen numbers, taken in another order, differ by some roundings of the dtype: at
-# most 5 in the families that have a record (tests/models/discovery), and ten times that is allowed.
-_ROUNDINGS: Final = 50
+# Measured: at most 0.45 in 890 equations each in exact, float32 and bfloat16, of the 51 default
+# and other variants in tests/models/discovery. Two tensors that have nothing to do with each other
+# differ by more than the whole of one, which is 128 in bfloat16.
+_ROUNDINGS: Final = 16
 _UNTRACED: Final = "turned by position, and its product with the keys cannot be traced"
 
 
