@@ -119,7 +119,7 @@ def _norm(graph: Graph, block: Block, reads: int, inner: frozenset[int]) -> Call
         call
         for call in graph.calls_within(block.call)
         if call.taken is not None
-        and graph.same(call.taken, reads)
+        and graph.same(call.taken, reads, casts=True)
         and call.given in inner
         and graph.is_norm(call)
     ]

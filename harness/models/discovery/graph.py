@@ -120,18 +120,28 @@ class Graph:
         """Say whether a value holds the same numbers as another, laid out otherwise."""
         return self.made_by(value) in LAYOUTS
 
-    def root(self, value: int) -> int:
-        """Follow changes of layout back that keep all rows: copies, and [batch, pos] flattened."""
+    def is_made_of(self, value: int, given: Collection[int]) -> bool:
+        """Say whether a value was made of the tokens through the given values alone."""
+        reached = self.ancestors(value, stop=lambda number: number in given)
+        return all(number in given or self.live_inputs(number) for number in reached)
+
+    def root(self, value: int, *, casts: bool = False) -> int:
+        """Follow changes of layout back that keep all rows: copies, and [batch, pos] flattened.
+
+        `casts`: changes of dtype are followed too.
+        """
         while self.made_by(value) in ROWS_KEPT:
             before = self.inputs(value)
             if len(before) != 1 or not _same_rows(self.tensor(before[0]), self.tensor(value)):
                 break
+            if not casts and self.tensor(before[0]).dtype != self.tensor(value).dtype:
+                break
             value = before[0]
         return value
 
-    def same(self, one: int, other: int) -> bool:
+    def same(self, one: int, other: int, *, casts: bool = False) -> bool:
         """Say whether two values are the same tensor, or a copy of it in the same shape."""
-        return one == other or self.root(one) == self.root(other)
+        return one == other or self.root(one, casts=casts) == self.root(other, casts=casts)
 
     def calls_within(self, outer: Call) -> Iterator[Call]:
         """Give the calls of modules below a call's, the outermost first."""
@@ -205,7 +215,7 @@ class Graph:
 
 
 def _same_rows(one: Tensor, other: Tensor) -> bool:
-    """Say whether both hold the same number of rows of one length, in one dtype."""
-    if not one.ndim or not other.ndim or one.dtype != other.dtype:
+    """Say whether both hold the same number of rows of one length."""
+    if not one.ndim or not other.ndim:
         return False
     return one.shape[-1] == other.shape[-1] and one.numel() == other.numel()

@@ -151,6 +151,9 @@ def _router(graph: Graph, call: Call, product: int) -> tuple[Tap | None, str]:
     except (KeyError, RuntimeError):
         return None, f"{call.path} gives no logits"
     logits = graph.tensor(product)
-    if read.numel() == logits.numel() and torch.allclose(read.reshape(logits.shape), logits):
+    same = read.numel() == logits.numel() and torch.allclose(
+        read.double().flatten(), logits.double().flatten()
+    )
+    if same:
         return Tap(module=call.path), ""
     return None, f"{call.path} gives something else than the logits by which experts are chosen"

@@ -231,6 +231,30 @@ def test_a_state_space_has_a_mixer_and_no_attention():
     assert runner.family.unidentified == {}
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_a_stream_that_is_kept_in_float32_gives_the_same_sites(dtype):
+    sizes = {"vocab_size": 67, "hidden_size": 40, "num_hidden_layers": 2, "state_size": 8}
+    sites = [
+        set(discovered(of_config("mamba", **sizes).to(kind), stub()).taps)
+        for kind in (torch.float32, dtype)
+    ]
+    assert sites[0] == sites[1]
+
+
+def test_a_softmax_in_float32_is_one_in_a_wider_model_too():
+    sizes = {**SIZES, "num_hidden_layers": 2}
+    record = discovered(of_config("llama", **sizes).to(torch.float64), stub())
+    assert set(record.attention) == {"blocks.0.attn", "blocks.1.attn"}
+    assert record.unidentified == {}
+
+
+def test_a_branch_that_attends_and_does_more_is_not_attention_alone():
+    record = found_in("attends_and_more")
+    assert "attn_out" not in modules(record)
+    reason = "blocks.0.attn_out is made of more than blocks.0.attn.z"
+    assert record.unidentified["blocks.0.attn_out"] == reason
+
+
 def test_layers_of_a_hybrid_differ():
     types = ["conv", "full_attention", "conv"]
     model = of_config("lfm2", **SIZES, num_hidden_layers=3, layer_types=types)

@@ -51,6 +51,8 @@ class Attention(nn.Module):
         future = torch.ones_like(scores[0, 0], dtype=torch.bool).triu(1)
         pattern = scores.masked_fill(future, torch.finfo(scores.dtype).min).softmax(-1)
         heads = (pattern @ value).transpose(1, 2).flatten(-2)
+        if self.plant == "attends_and_more":
+            return self.o_proj(heads) * hidden_states.sigmoid()
         return self.o_proj(heads)
 
     def projections(self):
