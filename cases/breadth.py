@@ -9,7 +9,7 @@ from harness.case import SHRUNK, Case
 
 def cases():
     """Give a case for each architecture, with the limitations that are known of it."""
-    from harness.models.architectures import architectures
+    from harness.models.architectures import architectures  # noqa: PLC0415 - it takes seconds
 
     return tuple(
         Case(

@@ -212,8 +212,8 @@ SHRUNK: Final = "shrunk"
 class Case:
     """A model to compare: a family's variant and the checkpoint that carries its weights.
 
-    `checkpoint` is `synthetic`, `synthetic:<size>`, `shrunk`, `packaged:<name>`, `hub:<id>@<commit>` or
-    `folder:<path>`; `hub+code:` and `folder+code:` run the checkpoint's own Python files, once
+    `checkpoint` is `synthetic`, `synthetic:<size>`, `shrunk`, `packaged:<name>`,
+    `hub:<id>@<commit>` or `folder:<path>`; `hub+code:` and `folder+code:` run the checkpoint's own Python files, once
     `--trust-remote-code` names the case.
     """
 

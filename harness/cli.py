@@ -87,7 +87,9 @@ def run(  # noqa: PLR0917 - typer makes options of all of them
     folder = found_run(resume) if resume else (out / name).resolve()
     begun = asked_relation(read_run(folder)) if resume else relation
     arguments = [str(cases), "-q", f"--out={out}", f"--run={name}", f"--prompts={prompts}"]
-    arguments += [f"{option_of(axis)}={value}" for axis, named in axes.items() for value in named or ()]
+    arguments += [
+        f"{option_of(axis)}={value}" for axis, named in axes.items() for value in named or ()
+    ]
     arguments += [f"--prompt-seed={prompt_seed}", f"--relation={relation}"]
     arguments += ["-p", "no:cacheprovider"]
     arguments += ["-n", jobs] if jobs != "1" else []

@@ -22,7 +22,6 @@ from harness.selection import (
     AXES,
     Selection,
     cells_of,
-    check_names,
     checked_relation,
     option_of,
     probe_cells_of,
@@ -237,7 +236,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         cell = _cell_of(item)
         if cell is None:
             return not _is_empty(item)
-        return (session.selection.admits(cell) and cell.id not in session.done)
+        return session.selection.admits(cell) and cell.id not in session.done
 
     left_out = [item for item in items if not wanted(item)]
     if left_out:

@@ -116,6 +116,7 @@ OF_THE_CELL = {
     "device": "cpu",
     "checkpoint": "synthetic",
     "probe": "none",
+    "profile": "default",
 }
 
 

@@ -45,7 +45,9 @@ class Vocabulary:
         config = _of_text(config)
         lengths = [config[name] for name in _LENGTH_FIELDS if config.get(name)]
         named = (config[name] for name in _WINDOW_FIELDS if config.get(name))
-        windows = {each for found in named for each in (found if isinstance(found, list) else [found])}
+        windows = {
+            each for found in named for each in (found if isinstance(found, list) else [found])
+        }
         longest = min([*lengths, LONGEST])
         special = [config[name] for name in _SPECIAL_FIELDS if config.get(name) is not None]
         return cls(

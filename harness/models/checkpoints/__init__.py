@@ -16,7 +16,7 @@ from harness.models.remote_code import require_trust
 __all__ = ["Checkpoint", "checkpoint_of", "model_type_of"]
 
 
-def checkpoint_of(case: Case) -> Checkpoint:
+def checkpoint_of(case: Case) -> Checkpoint:  # noqa: PLR0911 - one return per kind
     """Give the folder of a case's checkpoint, made or fetched if it is not in the cache.
 
     Raises:
@@ -55,8 +55,8 @@ def checkpoint_of(case: Case) -> Checkpoint:
             return open_folder(name, with_code=True)
     message = (
         f"checkpoint={case.checkpoint!r} is of no known kind; write synthetic, "
-        "synthetic:<size>, shrunk, packaged:<name>, hub:<id>@<commit> or folder:<path>; hub+code and "
-        "folder+code for a checkpoint whose own Python files are to be run"
+        "synthetic:<size>, shrunk, packaged:<name>, hub:<id>@<commit> or folder:<path>; hub+code "
+        "and folder+code for a checkpoint whose own Python files are to be run"
     )
     raise UsageError(message)
 
