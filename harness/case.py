@@ -213,8 +213,8 @@ class Case:
     """A model to compare: a family's variant and the checkpoint that carries its weights.
 
     `checkpoint` is `synthetic`, `synthetic:<size>`, `shrunk`, `packaged:<name>`,
-    `hub:<id>@<commit>` or `folder:<path>`; `hub+code:` and `folder+code:` run the checkpoint's own Python files, once
-    `--trust-remote-code` names the case.
+    `hub:<id>@<commit>` or `folder:<path>`; `hub+code:` and `folder+code:` run the checkpoint's own
+    Python files, once `--trust-remote-code` names the case.
     """
 
     family: str

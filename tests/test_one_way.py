@@ -13,6 +13,7 @@ READING = BASE | {"record"}
 JUDGING = READING | {"bounds"}
 MEASURING = JUDGING | {"provenance", "models", "cache", "coverage"}
 BELOW = MEASURING | {"measure", "judge", "report", "selection", "scheduling", "versions"}
+BELOW |= {"profile", "known"}
 COMMANDS = BELOW | {"gating", "searching", "cli_names"}
 COMMANDS |= {"cli_convert", "cli_coverage", "cli_explain", "cli_gate", "cli_search", "cli_shrink"}
 
@@ -29,9 +30,11 @@ ROOMS = {
     "measure": MEASURING,
     "judge": JUDGING,
     "cache": set(),
-    "versions": JUDGING | {"provenance", "selection", "cache", "judge"},
+    "versions": JUDGING | {"provenance", "profile", "selection", "cache", "judge"},
     "report": JUDGING | {"judge", "coverage"},
-    "selection": BASE,
+    "profile": BASE,
+    "selection": BASE | {"profile"},
+    "known": BASE | {"record", "provenance", "cache", "models", "profile", "selection"},
     "scheduling": BASE,
     "plugin": BELOW,
     "gating": BELOW,
@@ -41,7 +44,7 @@ ROOMS = {
     "cli_convert": BELOW,
     "cli_coverage": BELOW,
     "cli_shrink": BELOW,
-    "cli_names": BASE | {"selection"},
+    "cli_names": BASE | {"profile", "selection"},
     "cli_explain": BELOW | {"cli_names"},
     "cli": COMMANDS,
     "__init__": COMMANDS | {"plugin", "cli"},  # the facade: anything, but only lazily
