@@ -83,7 +83,7 @@ def test_a_class_outside_transformers_is_understood(layer):
     assert record.layer_norm
     assert not record.rotary
     assert not record.takes_position_ids
-    assert not record.automatic
+    assert record.automatic
 
 
 def test_a_runner_completes_its_own_record():
