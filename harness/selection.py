@@ -168,7 +168,7 @@ def cells_of(
     return tuple(
         Cell(case=case, loading_mode=mode, dtype=dtype, device=device)
         for case in _by_size(cases)
-        for mode in (selection.mode or modes_asked(case, modes))
+        for mode in (selection.mode or _offered(case, profile_of(case).modes, modes))
         for dtype in (selection.dtype or profile_of(case).dtypes)
         for device in (selection.device or ("cpu",))
     )
@@ -186,7 +186,7 @@ def probe_cells_of(
     cells = (
         Cell(case=case, loading_mode=mode, dtype=dtype, device=device, probe=probe)
         for case in _by_size(cases)
-        for mode in (selection.mode or probe_modes_asked(case, modes))
+        for mode in (selection.mode or _offered(case, profile_of(case).probe_modes, modes))
         for dtype in (selection.dtype or profile_of(case).probe_dtypes)
         for device in (selection.device or ("cpu",))
         for probe in selection.probes
@@ -195,20 +195,11 @@ def probe_cells_of(
     return tuple(cell for cell in cells if not by_default or is_worth_asking(cell))
 
 
-def modes_asked(case: Case, there: tuple[str, ...] | None) -> tuple[str, ...]:
-    """Give a case's modes by its profile; of the default one, all that are there."""
-    profile = profile_of(case)
+def _offered(case: Case, asked: tuple[str, ...], there: tuple[str, ...] | None) -> tuple[str, ...]:
+    """Give the modes that a case's profile asks, of those that are there; the default asks all."""
     if there is None:
-        return profile.modes
-    return there if profile is DEFAULT else tuple(m for m in profile.modes if m in there)
-
-
-def probe_modes_asked(case: Case, there: tuple[str, ...] | None) -> tuple[str, ...]:
-    """Give the modes in which a case's probes are asked, by its profile."""
-    profile = profile_of(case)
-    if there is None:
-        return profile.probe_modes
-    return there if profile is DEFAULT else tuple(m for m in profile.probe_modes if m in there)
+        return asked
+    return there if profile_of(case) is DEFAULT else tuple(name for name in asked if name in there)
 
 
 def is_asked(probe: str, *, mode: str, dtype: str) -> bool:

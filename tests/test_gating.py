@@ -1,4 +1,5 @@
 import dataclasses
+import shutil
 import threading
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from harness.judge.baseline import accept
 from harness.judge.sides import read_side
 from harness.measure import worker
 from harness.measure.question import ask
+from harness.models.checkpoints import checkpoint_of
 from harness.models.families import FAMILIES
 from harness.record import read_cells
 from harness.selection import Selection
@@ -238,3 +240,19 @@ def test_the_environment_of_a_spec_keeps_what_the_other_side_has(monkeypatch):
     assert (heard["prefer"], heard["given"], heard["python"]) == (old, "b", "3.12")
     source_of("a==2", prefer=Path("a-run"), given="", python=None, watcher=Heard().watcher)
     assert heard["prefer"] is None
+
+
+def test_a_gate_of_breadth_asks_every_architecture():
+    cases = gating.cases_for(Selection(profile=("breadth",)))
+    assert {case.checkpoint for case in cases} == {"shrunk"}
+    assert {"arcee-default@shrunk", "bart-seq2seq@shrunk"} <= {case.id for case in cases}
+    (case,) = gating.cases_for(Selection(profile=("breadth",), family=("arcee",)))
+    assert case.id == "arcee-default@shrunk"
+
+
+def test_a_checkpoint_of_ones_own_is_of_the_family_that_its_config_states(tmp_path):
+    shutil.copytree(checkpoint_of(Case(family="gpt2")).path, tmp_path / "mine")
+    (case,) = gating.cases_for(Selection(checkpoint=(f"folder:{tmp_path / 'mine'}",)))
+    assert (case.family, case.variant) == ("gpt2", "default")
+    asked_for = Selection(checkpoint=(f"folder:{tmp_path / 'mine'}",), family=("another",))
+    assert [case.family for case in gating.cases_for(asked_for)] == ["another"]

@@ -308,3 +308,44 @@ def test_a_session_without_cells_writes_no_run(pytester):
     pytester.makepyfile("def test_of_another_project(): pass")
     pytester.runpytest("-p", "no:cacheprovider").assert_outcomes(passed=1)
     assert not (pytester.path / "reports").exists()
+
+
+PROFILED = """
+    import pytest
+    from harness import Case
+
+    def wide():
+        raise_if_asked()
+        return [Case(family="gpt2", checkpoint="shrunk")]
+
+    def raise_if_asked():
+        {raises}
+
+    @pytest.mark.harness(wide, profile="breadth")
+    def test_port_agrees(cell, check_cell):
+        check_cell(cell)
+
+    @pytest.mark.harness(Case(family="gpt2"))
+    def test_default(cell, check_cell):
+        check_cell(cell)
+"""
+
+
+def test_cases_of_a_profile_are_gathered_and_measured_only_where_it_is_asked_for(pytester):
+    pytester.makepyfile(test_wide=PROFILED.format(raises="raise RuntimeError"))
+    pytester.runpytest(*QUICK, "--mode=hf_sdpa", "--dtype=exact").assert_outcomes(
+        passed=1, deselected=1
+    )
+
+
+def test_a_profile_that_is_asked_for_leaves_the_default_out(pytester):
+    pytester.makepyfile(test_wide=PROFILED.format(raises="pass"))
+    asked = ("--harness-profile=breadth", "--mode=hf_sdpa", "--dtype=exact")
+    pytester.runpytest(*QUICK, *asked).assert_outcomes(passed=1, deselected=1)
+    assert verdicts_in(pytester.path / LATEST) == {"gpt2-default@shrunk.hf_sdpa.exact": "pass"}
+
+
+def test_a_profile_without_a_case_is_not_green(folder):
+    outside = folder(GPT2)
+    result = outside.runpytest(*QUICK, "--harness-profile=breadth")
+    assert result.ret == pytest.ExitCode.NO_TESTS_COLLECTED

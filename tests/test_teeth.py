@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers.models.llama import modeling_llama
 
-from harness.case import Case, Cell
+from harness.case import SHRUNK, SYNTHETIC, Case, Cell
 from harness.measure.references import References
 from harness.measure.run import CellResult, Plan, measure_cell
 from harness.models.families.common import WINDOW
@@ -53,6 +53,7 @@ class Fault:
     family: str
     first_site: str
     variant: str = "default"
+    checkpoint: str = SYNTHETIC
     mode: str = "bridge"
     plant: Callable[[Any], None] = lambda _: None
     context: Callable[[], Any] = as_it_is
@@ -60,7 +61,7 @@ class Fault:
 
     @property
     def cell(self) -> Cell:
-        case = Case(family=self.family, variant=self.variant)
+        case = Case(family=self.family, variant=self.variant, checkpoint=self.checkpoint)
         return Cell(case=case, loading_mode=self.mode, dtype="exact")
 
     def load(self, cell, checkpoint):
@@ -138,7 +139,25 @@ def sum_instead_of_branch(taken):
     return {**taken, "blocks.1.attn_out": taken["blocks.1.resid_mid"]}
 
 
+def one_weight_element(bridge):
+    hf(bridge.blocks[1].mlp.out).weight[3, 5] += 1e-4
+
+
 FAULTS = (
+    Fault(
+        name="one weight element + 1e-4, of a model without a record",
+        family="arcee",
+        checkpoint=SHRUNK,
+        plant=one_weight_element,
+        first_site="blocks.1.mlp_out",
+    ),
+    Fault(
+        name="eps 1e-5 -> 1.2e-5 in one layer, of a model without a record",
+        family="arcee",
+        checkpoint=SHRUNK,
+        plant=eps_in_one_layer,
+        first_site="blocks.1.ln1.out",
+    ),
     Fault(
         name="one bias element + 1e-4",
         family="gpt2",

@@ -42,7 +42,7 @@ class CellComparer:
         self.reference = reference
         self.port = port
         family = reference.runner.family
-        softcapped = bool(reference.checkpoint.config.get("final_logit_softcapping"))
+        softcapped = bool(reference.config.get("final_logit_softcapping"))
         silent = [item for item in cell.limitations if item.outcome == "silent"]
         self.silenced = tuple(
             site for site in port.sites if any(item.names(site) for item in silent)
@@ -65,11 +65,12 @@ class CellComparer:
             else:
                 self.relations[site] = EQUAL if forced else relation
         self._typical: dict[str, float] = {}
-        self._chosen = experts_chosen(reference.checkpoint.config)
+        self._chosen = experts_chosen(reference.config)
         self.routing_flips = 0
         self.unjudged = 0
         self.compared = tuple(self.relations)
-        self.missing = tuple(missing)
+        # What a found record could not tell is missing as well: it was not compared.
+        self.missing = (*missing, *family.unidentified)
         self.prints: dict[str, Fingerprint] = {}
 
     def distances(

@@ -71,7 +71,8 @@ def measure(
     )
     questioner = Questioner(model, prompts)
     outcome.compared = model.sites
-    outcome.missing = tuple(site for site in reference.runner.sites if site not in model.sites)
+    unread = (site for site in reference.runner.sites if site not in model.sites)
+    outcome.missing = (*unread, *reference.runner.family.unidentified)
     for prompt in prompts:
         outcome.prompts.append(prompt)
         outcome.deltas += questioner.rows(prompt)
@@ -113,7 +114,7 @@ class Questioner:
         self.model = model
         self.probe = PROBES[str(model.cell.probe)]
         self._typical = typical_errors(model.reference, prompts)
-        self._chosen = experts_chosen(model.reference.checkpoint.config)
+        self._chosen = experts_chosen(model.reference.config)
         self.routing_flips = 0
         self.unjudged = 0
         self.raised: Exception | None = None
@@ -257,7 +258,7 @@ def typical_errors(reference: Reference, prompts: Sequence[Prompt]) -> dict[str,
     if reference.dtype == EXACT:
         return {}
     squares: dict[str, list[float]] = {}
-    chosen = experts_chosen(reference.checkpoint.config)
+    chosen = experts_chosen(reference.config)
     for prompt in prompts:
         rounded, true = reference.activations(prompt), reference.oracle.activations(prompt)
         real = torch.tensor(prompt.attention_mask, dtype=torch.bool)

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from harness.case import Prompt
+from harness.errors import CheckpointError
+from harness.models.text_config import text_config, vocabulary_size
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_SIZE_FIELDS: Final = ("vocab_size", "n_words")
 _WINDOW_FIELDS: Final = (
     "sliding_window",
     "window_size",
@@ -41,8 +42,18 @@ class Vocabulary:
 
     @classmethod
     def of(cls, config: dict[str, Any], *, padding: bool) -> Vocabulary:
-        """Read vocabulary, length, windows and special tokens off a config.json."""
-        config = _of_text(config)
+        """Read vocabulary, length, windows and special tokens off a config.json.
+
+        Raises:
+            CheckpointError: it states no number of tokens.
+        """
+        size = vocabulary_size(config)
+        if not size:
+            message = (
+                "config.json states no number of tokens; next: see harness/models/text_config.py"
+            )
+            raise CheckpointError(message)
+        config = text_config(config)
         lengths = [config[name] for name in _LENGTH_FIELDS if config.get(name)]
         named = (config[name] for name in _WINDOW_FIELDS if config.get(name))
         windows = {
@@ -51,7 +62,7 @@ class Vocabulary:
         longest = min([*lengths, LONGEST])
         special = [config[name] for name in _SPECIAL_FIELDS if config.get(name) is not None]
         return cls(
-            size=next(config[name] for name in _SIZE_FIELDS if name in config),
+            size=size,
             max_length=longest,
             windows=tuple(sorted(window for window in windows if window < longest)),
             special=tuple(token for token in special if isinstance(token, int)),
@@ -68,17 +79,6 @@ class Vocabulary:
         ]
         kept = {length for length in (1, *around, self.max_length) if length > 0}
         return tuple(sorted(length for length in kept if length <= self.max_length))
-
-
-def _of_text(config: dict[str, Any]) -> dict[str, Any]:
-    """Give the part of a composite config that speaks of text, with what stands around it."""
-    if any(name in config for name in _SIZE_FIELDS):
-        return config
-    inner = [part for part in config.values() if isinstance(part, dict)]
-    found = next((part for part in inner if any(name in part for name in _SIZE_FIELDS)), None)
-    if found is None:
-        found = next(part for part in map(_of_text, inner) if part)
-    return {**config, **found}
 
 
 def bank(vocabulary: Vocabulary) -> tuple[Prompt, ...]:

@@ -17,6 +17,7 @@ from harness.measure.fingerprint import Fingerprint
 from harness.measure.relations import EQUAL, SHIFT, layer_site, may_shift
 from harness.models.checkpoints import checkpoint_of
 from harness.models.ports import load_reference
+from harness.models.text_config import text_config
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -59,6 +60,11 @@ class Reference:
         self._kept: dict[str, Activations] = {}
         self.errors: dict[tuple[str, str, str], float] = {}
         self._prints: dict[tuple[str, ...], list[Row]] = {}
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """Give what the checkpoint's config.json says of text."""
+        return text_config(self.checkpoint.config)
 
     def activations(self, prompt: Prompt, *, keep: bool = True) -> Activations:
         """Run the prompt through the reference and give all its sites."""

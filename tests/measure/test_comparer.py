@@ -1,3 +1,4 @@
+import dataclasses
 import math
 
 import pytest
@@ -8,8 +9,9 @@ from harness.case import Case, Cell, Limitation, Prompt
 from harness.errors import CaptureError
 from harness.measure.comparer import CellComparer, entries
 from harness.measure.prompts import Vocabulary, bank
-from harness.measure.references import References
+from harness.measure.references import Reference, References
 from harness.models.ports import load_port
+from harness.models.text_config import text_config
 
 INF = math.inf
 BATCH = Prompt.unpadded(((5, 6, 7), (8, 9, 10)), origin="a test")
@@ -240,3 +242,25 @@ def test_behind_a_flip_at_the_first_token_after_padding_nothing_is_left_to_judge
     assert "blocks.0.mlp.router" in rows
     assert not rows.intersection({"blocks.0.mlp_out", "blocks.1.attn.q", "logits"})
     assert comparer.unjudged == len(comparer.compared) - len(rows)
+
+
+def test_what_a_found_record_could_not_tell_counts_as_missing(references):
+    reference = comparer_of(references).reference
+    runner, told = reference.runner, reference.runner.family
+    runner.family = dataclasses.replace(told, unidentified={"blocks.0.attn.q": "a reason"})
+    try:
+        assert "blocks.0.attn.q" in comparer_of(references).missing
+    finally:
+        runner.family = told
+    assert "blocks.0.attn.q" not in comparer_of(references).missing
+
+
+def test_a_softcap_in_the_text_part_of_a_composite_config_counts(references, monkeypatch):
+    cell = Cell(case=Case(family="gpt2"), loading_mode="bridge_compat", dtype="exact")
+    reference = references.of(cell)
+    port = load_port(cell, reference.checkpoint)
+    told = []
+    for capped in ({}, {"text_config": {"vocab_size": 5, "final_logit_softcapping": 30.0}}):
+        monkeypatch.setattr(Reference, "config", property(lambda _, c=capped: text_config(c)))
+        told.append(CellComparer(cell, reference=reference, port=port).relations["logits"].kind)
+    assert told == ["shift", "equal"]

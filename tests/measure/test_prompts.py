@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.case import Prompt
+from harness.errors import CheckpointError
 from harness.measure.prompts import LONGEST, Vocabulary, bank
 
 WINDOW = 6
@@ -117,3 +118,14 @@ def test_padding_is_left_out_where_it_is_not_asked_for():
 def test_without_special_tokens_there_is_no_prompt_of_them():
     plain = dataclasses.replace(TINY, special=())
     assert "bank:special_tokens" not in {prompt.origin for prompt in bank(plain)}
+
+
+def test_a_composite_config_is_read_in_its_text_part():
+    config = {"text_config": {"vocab_size": 67, "n_positions": 37, "attention_window": [6, 9]}}
+    found = Vocabulary.of(config, padding=True)
+    assert (found.size, found.max_length, found.windows) == (67, 37, (6, 9))
+
+
+def test_a_config_without_a_number_of_tokens_is_refused():
+    with pytest.raises(CheckpointError, match="no number of tokens"):
+        Vocabulary.of({"hidden_size": 4}, padding=True)

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from harness.case import PROCESSING_FLAGS, Processing
 from harness.measure.compare import compare
 from harness.measure.relations import EQUAL, Relation, layer_site, relation_for, tightest_relation
+from harness.models.architectures import automatic
 from harness.models.families import FAMILIES
 
 SEEDS = st.integers(0, 2**32)
@@ -222,3 +223,28 @@ def test_hooked_transformers_alibi_scores_differ_by_a_constant_per_query():
     assert relation_at(site, family="bloom", port="hooked").kind == "shift"
     assert relation_at(site, family="bloom", port="bridge") is EQUAL
     assert relation_at(site, family="gpt2", port="hooked") is EQUAL
+
+
+@pytest.mark.parametrize(
+    ("flag", "left_out"),
+    [
+        ("fold_ln", {"ln1.out", "ln2.out", "ln_final.out"}),
+        ("fold_value_biases", {"attn.v", "attn.z"}),
+    ],
+)
+def test_of_found_sites_what_a_port_may_fold_is_not_compared(flag, left_out):
+    def found(site, **flags):
+        return relation_for(
+            site,
+            port="bridge",
+            processing=Processing(**flags),
+            family=automatic("some", "AutoModelForCausalLM"),
+            norms=(),
+            softcapped=False,
+            folded=Known(),
+        )
+
+    sites = [*OUTSIDE, *(f"blocks.0.{site}" for site in INSIDE)]
+    assert all(found(site) is EQUAL for site in sites)
+    asked = {site for site in sites if found(site, **{flag: True}) is None}
+    assert {site.removeprefix("blocks.0.") for site in asked} == left_out

@@ -5,6 +5,8 @@ import sys
 
 import pytest
 
+from harness.case import Case, Cell
+from harness.models import ports
 from harness.models.ports.installing import nothing_installed
 
 INSTALLS = [
@@ -27,3 +29,15 @@ def test_other_commands_run_and_installing_is_free_again_afterwards() -> None:
         [sys.executable, "-m", "pip", "install", "--help"], capture_output=True, check=False
     )
     assert done.returncode == 0
+
+
+def test_no_port_of_any_kind_is_let_while_it_is_loaded(monkeypatch):
+    def installs(*_, **__):
+        subprocess.run(INSTALLS[0], check=False)
+
+    monkeypatch.setattr(ports.plugged, "load", installs)
+    monkeypatch.setattr(ports.huggingface, "load", installs)
+    for mode in ("hf_sdpa", "of_another_package"):
+        cell = Cell(case=Case(family="gpt2"), loading_mode=mode, dtype="exact")
+        with pytest.raises(PermissionError, match="may not install"):
+            ports.load_port(cell, None)

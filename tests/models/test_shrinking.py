@@ -23,8 +23,8 @@ from harness.models.shrinking.sizes import (
     every_kind,
     shrunk,
     size_of,
-    vocabulary_of,
 )
+from harness.models.text_config import vocabulary_size
 
 CAUSAL, SEQ2SEQ, MASKED = (auto_class for auto_class, _ in KINDS.values())
 
@@ -129,7 +129,7 @@ def test_nested_configs_become_small_too():
     config = {"text_config": {"hidden_size": 4096, "vocab_size": 9000}, "eps": 1e-6}
     small = shrunk(config, layers=2)
     assert small == {"text_config": {"hidden_size": D_MODEL, "vocab_size": VOCABULARY}, "eps": 1e-6}
-    assert vocabulary_of(small) == VOCABULARY
+    assert vocabulary_size(small) == VOCABULARY
 
 
 # Each with the modules that make it what it is, and what its config is left with.

@@ -91,8 +91,8 @@ class Model:
 
     @property
     def config(self) -> Mapping[str, Any]:
-        """Give the checkpoint's config.json."""
-        return self.reference.checkpoint.config
+        """Give what the checkpoint's config.json says of text."""
+        return self.reference.config
 
     @property
     def vocabulary(self) -> Vocabulary:

@@ -9,29 +9,31 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+import torch
 import transformers
-from safetensors import safe_open
 from safetensors.torch import save_file
 
 from harness.errors import SelectionError
 from harness.models.architectures import architecture_of, auto_class_of
 from harness.models.checkpoints.folder import Checkpoint, cached
-from harness.models.checkpoints.synthetic import draw, noise_of, write_tokenizer
-from harness.models.shrinking import Tiny, quiet, seeded, tiny_of_type, vocabulary_of
+from harness.models.checkpoints.synthetic import as_saved, draw, noise_of, write_tokenizer
+from harness.models.shrinking import Tiny, quiet, seeded, tiny_of_type
+from harness.models.text_config import vocabulary_size
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from torch import Tensor
 
-GENERATOR_VERSION: Final = 3
+GENERATOR_VERSION: Final = 4
 """Raised by whoever changes what a shrunk checkpoint becomes, so that old caches are left alone."""
 
 _SPREAD: Final = 0.3
+_LEAST: Final = 0.1
+"""How far each number is drawn from its start at least, of a spread: bfloat16 keeps it apart."""
 
 
 def build(model_type: str, variant: str) -> Checkpoint:
@@ -53,7 +55,7 @@ def build(model_type: str, variant: str) -> Checkpoint:
 def write(folder: Path, tiny: Tiny) -> None:
     """Write a tiny config's checkpoint into an empty folder: config, weights and a tokenizer."""
     (folder / "config.json").write_text(json.dumps(tiny.config, indent=2, sort_keys=True))
-    write_tokenizer(folder, vocabulary_of(tiny.config))
+    write_tokenizer(folder, vocabulary_size(tiny.config))
     tensors = {name: drawn(name, initial) for name, initial in _initial(folder, tiny.config)}
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
 
@@ -65,7 +67,9 @@ def drawn(name: str, initial: Tensor) -> Tensor:
     constant = initial.numel() > 0 and bool((initial == initial.flatten()[0]).all())
     if initial.ndim > 1 and not name.endswith("A_log") and not (constant and initial.any()):
         return draw(name, tuple(initial.shape), norm_offset=False)
-    values = initial.float() + _SPREAD * noise_of(name, tuple(initial.shape))
+    noise = noise_of(name, tuple(initial.shape))
+    away = torch.where(noise < 0, noise.clamp(max=-_LEAST), noise.clamp(min=_LEAST))
+    values = initial.float() + _SPREAD * away
     return values.bfloat16().half().float()
 
 
@@ -74,9 +78,4 @@ def _initial(folder: Path, config: Any) -> Iterator[tuple[str, Tensor]]:
     loaded = transformers.AutoConfig.from_pretrained(folder)
     with seeded(), quiet():
         model = getattr(transformers, auto_class_of(config)).from_config(loaded)
-    with tempfile.TemporaryDirectory() as scratch:
-        model.save_pretrained(scratch)
-        for file in sorted(Path(scratch).glob("*.safetensors")):
-            with safe_open(file, framework="pt") as tensors:
-                for name in sorted(tensors.keys()):
-                    yield name, tensors.get_tensor(name)
+    yield from as_saved(model)

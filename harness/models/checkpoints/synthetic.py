@@ -23,6 +23,8 @@ from harness.models.checkpoints.folder import Checkpoint, cached
 from harness.models.families import FAMILIES
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from harness.models.family import Family
 
 GENERATOR_VERSION: Final = 3
@@ -86,14 +88,17 @@ def _hub_layout(folder: Path, family: Family) -> dict[str, tuple[int, ...]]:
         # T5 ties its head in memory whatever the config says; the hub's T5 1.1 has one of its own.
         head = model.get_output_embeddings()
         head.weight = torch.nn.Parameter(head.weight.detach().clone())
-    shapes: dict[str, tuple[int, ...]] = {}
+    return {name: tuple(tensor.shape) for name, tensor in as_saved(model)}
+
+
+def as_saved(model: Any) -> Iterator[tuple[str, torch.Tensor]]:
+    """Give a model's tensors as transformers saves them on the hub: names, shapes and values."""
     with tempfile.TemporaryDirectory() as scratch:
         model.save_pretrained(scratch)
         for file in sorted(Path(scratch).glob("*.safetensors")):
             with safe_open(file, framework="pt") as tensors:
-                for name in tensors.keys():  # noqa: SIM118 - safe_open is not a mapping
-                    shapes[name] = tuple(tensors.get_slice(name).get_shape())
-    return shapes
+                for name in sorted(tensors.keys()):
+                    yield name, tensors.get_tensor(name)
 
 
 def draw(name: str, shape: tuple[int, ...], *, norm_offset: bool) -> torch.Tensor:

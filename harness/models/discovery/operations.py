@@ -24,37 +24,6 @@ CONTRACTIONS: Final = frozenset(
 )
 """Products that sum over an axis: where one value ends and another begins."""
 
-LAYOUTS: Final = frozenset(
-    {
-        "view",
-        "_unsafe_view",
-        "_reshape_alias",
-        "reshape",
-        "transpose",
-        "t",
-        "permute",
-        "expand",
-        "slice",
-        "select",
-        "split",
-        "split_with_sizes",
-        "chunk",
-        "unbind",
-        "unsqueeze",
-        "squeeze",
-        "clone",
-        "contiguous",
-        "detach",
-        "alias",
-        "_to_copy",
-        "index",
-        "repeat",
-        "unsafe_split",
-        "unsafe_chunk",
-    }
-)
-"""What lays the same numbers out in another way, and changes none of them."""
-
 ROWS_KEPT: Final = frozenset(
     {
         "view",
@@ -71,7 +40,24 @@ ROWS_KEPT: Final = frozenset(
         "_to_copy",
     }
 )
-"""Of these, what keeps the order of the last axis' rows where their number stays."""
+"""Layouts that keep the order of the last axis' rows where their number stays."""
+
+LAYOUTS: Final = ROWS_KEPT | {
+    "transpose",
+    "t",
+    "permute",
+    "expand",
+    "select",
+    "split",
+    "split_with_sizes",
+    "chunk",
+    "unbind",
+    "index",
+    "repeat",
+    "unsafe_split",
+    "unsafe_chunk",
+}
+"""What lays the same numbers out in another way, and changes none of them."""
 
 POINTWISE: Final = frozenset(
     {

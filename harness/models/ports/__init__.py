@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 from harness.models.conversion import as_glm
 from harness.models.families import is_native
 from harness.models.ports import bridge, chatglm, hooked, huggingface, plugged
+from harness.models.ports.installing import nothing_installed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -62,6 +63,11 @@ def load_port(cell: Cell, checkpoint: Checkpoint) -> Runner:
         PortError: a plugged port does not keep the interface.
         CheckpointError: the weights do not fit the config.
     """
+    with nothing_installed():
+        return _load_port(cell, checkpoint)
+
+
+def _load_port(cell: Cell, checkpoint: Checkpoint) -> Runner:
     if cell.mode.is_plugged:
         return plugged.load(cell, checkpoint)
     if not is_native(cell.case.family):

@@ -12,7 +12,6 @@ from harness.models.architectures import record_of
 from harness.models.ports.asking import PLAIN, chunk_inputs, keeper, model_inputs
 from harness.models.ports.bridge_hooks import hook_name
 from harness.models.ports.huggingface import TransformersRunner
-from harness.models.ports.installing import nothing_installed
 from harness.models.ports.lens import quiet, refusals, require_release
 from harness.models.ports.loading import TORCH_DTYPES, load_model
 from harness.models.ports.routers import routed_by, routers_give_logits
@@ -60,7 +59,7 @@ def load(cell: Cell, checkpoint: Checkpoint) -> BridgeRunner:
     # The bridge replaces submodules in place, so that owners are looked up before it boots.
     owners = {site: template.owner(site) for site in template.sites}
     tokenizer = tokenizer_of(checkpoint)
-    with quiet(), refusals(_REFUSALS), nothing_installed():
+    with quiet(), refusals(_REFUSALS):
         bridge = TransformerBridge.boot_transformers(
             str(checkpoint.path),
             hf_model=model,

@@ -9,7 +9,6 @@ from harness.models.shrinking.building import (
     tiny_of_type,
     without_bookkeeping,
 )
-from harness.models.shrinking.sizes import vocabulary_of
 
 __all__ = [
     "Tiny",
@@ -18,6 +17,5 @@ __all__ = [
     "seeded",
     "tiny_of_config",
     "tiny_of_type",
-    "vocabulary_of",
     "without_bookkeeping",
 ]

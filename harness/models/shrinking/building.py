@@ -26,8 +26,8 @@ from harness.models.shrinking.sizes import (
     depth_of,
     every_kind,
     shrunk,
-    vocabulary_of,
 )
+from harness.models.text_config import vocabulary_size
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -292,7 +292,7 @@ def run_once(model: Any) -> None:
     Raises:
         ValueError: what it gives are no finite logits of these tokens.
     """
-    vocabulary = vocabulary_of(model.config.to_dict()) or VOCABULARY
+    vocabulary = vocabulary_size(model.config.to_dict()) or VOCABULARY
     places = torch.arange(_BATCH * LENGTH).view(_BATCH, LENGTH)
     tokens = places * 3 % max(min(64, vocabulary - N_SPECIAL), 1) + min(N_SPECIAL, vocabulary - 1)
     inputs = {"input_ids": tokens}

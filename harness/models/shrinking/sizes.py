@@ -148,12 +148,3 @@ def _with_few_tokens(config: dict[str, Any]) -> dict[str, Any]:
         elif _TOKEN.search(str(name)) and isinstance(value, int) and value >= _ORDINARY:
             config[name], place = min(place, VOCABULARY - 1), place + 1
     return config
-
-
-def vocabulary_of(config: Mapping[str, Any]) -> int:
-    """Give the number of tokens of a config.json, of the text part of a composite one."""
-    for name in ("vocab_size", "n_words"):
-        if isinstance(config.get(name), int):
-            return int(config[name])
-    inner = (value for value in config.values() if isinstance(value, dict))
-    return next((found for found in map(vocabulary_of, inner) if found), 0)

@@ -1,0 +1,33 @@
+"""The part of a config.json that speaks of text: of a composite one, it is nested."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_SIZES: Final = ("vocab_size", "n_words", "src_vocab_size")
+"""By which names config.json states the number of tokens, XLM's and FSMT's own ones too."""
+
+
+def text_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Give the fields that speak of text, and beside them what stands around them.
+
+    A config in which nothing states a number of tokens is given as it is.
+    """
+    return _nested(config) or dict(config)
+
+
+def vocabulary_size(config: Mapping[str, Any]) -> int:
+    """Give the number of tokens of a config, of the text part of a composite one; 0 for none."""
+    found = text_config(config)
+    return next((int(found[name]) for name in _SIZES if isinstance(found.get(name), int)), 0)
+
+
+def _nested(config: Mapping[str, Any]) -> dict[str, Any] | None:
+    if any(isinstance(config.get(name), int) for name in _SIZES):
+        return dict(config)
+    inner = (_nested(part) for part in config.values() if isinstance(part, dict))
+    found = next((part for part in inner if part is not None), None)
+    return None if found is None else {**config, **found}
