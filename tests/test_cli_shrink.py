@@ -289,6 +289,7 @@ def test_a_hub_that_cannot_be_reached_is_one_sentence(call, tmp_path, monkeypatc
 )
 def test_bad_input_is_one_sentence_and_exit_code_2(call, tmp_path, monkeypatch, arguments, words):
     monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)  # of broken.py, beside it
     (tmp_path / "empty").mkdir()
     (tmp_path / "full").mkdir()
     (tmp_path / "full/file").write_text("mine")
