@@ -23,6 +23,7 @@ from harness.models.discovery.stream import stacks_of
 from harness.models.heads import Head
 from harness.models.ports.asking import logits_of
 from harness.models.sites import LN_FINAL
+from harness.models.text_config import text_part
 
 if TYPE_CHECKING:
     from harness.models.discovery.recording import Recording
@@ -53,7 +54,7 @@ def _find(model: Any, found: Found) -> None:
     for prefix, blocks in stacks.items():
         for layer, block in enumerate(blocks):
             with found.looking_for(f"{prefix}.{layer}"):
-                find_in_block(graph, block, f"{prefix}.{layer}", found, model.config)
+                find_in_block(graph, block, f"{prefix}.{layer}", found, text_part(model.config))
     if stacks:
         _find_outside(graph, stacks, tokens, found)
     confirmed = False

@@ -18,6 +18,7 @@ from harness.models.layouts import n_heads
 from harness.models.ports.attention_trace import AttentionTrace
 from harness.models.ports.routers import routed_by
 from harness.models.sites import ROUTER, within_block
+from harness.models.text_config import text_part
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -50,7 +51,7 @@ def confirm(model: Any, inputs: Mapping[str, Any], graph: Graph, found: Found) -
     for site in [site for site in found.taps if site not in read]:
         found.drop(site, "its module did not run on the second prompt, or gave no tensor")
     for prefix in list(found.attention):
-        why = _wrong_attention(prefix, traced, model.config)
+        why = _wrong_attention(prefix, traced, text_part(model.config))
         wrong_heads = "" if why else _wrong_heads(prefix, read, traced, found)
         for site in (f"{prefix}.v", f"{prefix}.z") if wrong_heads else ():
             found.drop(site, wrong_heads)
@@ -72,7 +73,7 @@ def _read(
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Give what is read at the sites' modules and inside attention in one forward pass."""
     read: dict[str, Tensor] = {}
-    trace = AttentionTrace(config=model.config)
+    trace = AttentionTrace(config=text_part(model.config))
     with ExitStack() as stack:
         for site, tap in found.taps.items():
             stack.callback(_tapped(model, site, tap, read).remove)
@@ -90,7 +91,7 @@ def _tapped(model: Any, site: str, tap: Tap, read: dict[str, Tensor]) -> Any:
     def keep(value: Any) -> None:
         tensor = value[0] if isinstance(value, tuple) and value else value
         if isinstance(tensor, torch.Tensor):
-            view = tensor if tap.view is None else tap.view(tensor, model.config)
+            view = tensor if tap.view is None else tap.view(tensor, text_part(model.config))
             read[site] = view.detach().clone()
 
     def before(_: object, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:

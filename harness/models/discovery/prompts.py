@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import torch
 
+from harness.models.text_config import text_part, vocabulary_size
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -20,8 +22,13 @@ _STEP: Final = 7  # prime: tokens differ within and between prompts
 def inputs_of(model: Any, number: int) -> dict[str, Any]:
     """Give a model's arguments for one of the prompts; no special token stands in it."""
     config = model.config
-    special = {getattr(config, f"{name}_token_id", None) for name in ("pad", "bos", "eos", "unk")}
-    ordinary = [token for token in range(min(config.vocab_size, 4096)) if token not in special]
+    special = {
+        getattr(part, f"{name}_token_id", None)
+        for part in (config, text_part(config))
+        for name in ("pad", "bos", "eos", "unk")
+    }
+    size = vocabulary_size(config.to_dict())
+    ordinary = [token for token in range(min(size, 4096)) if token not in special]
     count = _BATCH * _LENGTH
     chosen = [
         ordinary[(_STEP * (place + number * count)) % len(ordinary)] for place in range(count)

@@ -11,7 +11,7 @@ from harness.errors import Refused
 from harness.models.architectures import record_of
 from harness.models.ports.asking import PLAIN, chunk_inputs, keeper, model_inputs
 from harness.models.ports.bridge_hooks import hook_name
-from harness.models.ports.huggingface import TransformersRunner
+from harness.models.ports.huggingface import TransformersRunner, found_in
 from harness.models.ports.lens import quiet, refusals, require_release
 from harness.models.ports.loading import TORCH_DTYPES, load_model
 from harness.models.ports.routers import routed_by, routers_give_logits
@@ -55,6 +55,8 @@ def load(cell: Cell, checkpoint: Checkpoint) -> BridgeRunner:
 
     family = record_of(cell.case, checkpoint)
     model = load_model(family, checkpoint, dtype=cell.dtype, device=cell.device, attention="eager")
+    if family.automatic:
+        family = found_in(checkpoint, family, model)
     template = TransformersRunner(family, model, norms=family.folded_norms(cell.case.variant))
     # The bridge replaces submodules in place, so that owners are looked up before it boots.
     owners = {site: template.owner(site) for site in template.sites}

@@ -5,19 +5,21 @@ from __future__ import annotations
 import functools
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import torch
 
 from harness.errors import CaptureError, Refused
 from harness.models import discovery  # asked when it runs: it reads what ports read with
 from harness.models.architectures import record_of
+from harness.models.family import Family
 from harness.models.layouts import Scaled, Times, n_heads
 from harness.models.ports.asking import PLAIN, chunk_inputs, logits_of, model_inputs
 from harness.models.ports.attention_trace import AttentionTrace
 from harness.models.ports.loading import load_model
 from harness.models.ports.routers import routed_by
 from harness.models.sites import LOGITS, ROUTER, at_layer, layer_of, order, within_block
+from harness.models.text_config import text_part
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
 
     from harness.case import Cell, Prompt
     from harness.models.checkpoints import Checkpoint
-    from harness.models.family import Family, Tap
+    from harness.models.family import Tap
     from harness.models.ports.asking import Asking, Edit
 
 _NO_ACTIVATIONS = "transformers has no run_with_cache"
@@ -54,9 +56,31 @@ def load(
     model = load_model(
         family, checkpoint, dtype=cell.dtype, device=cell.device, attention=attention
     )
+    if family.automatic:
+        family = found_in(checkpoint, family, model if attention == "eager" else None)
     norms = family.folded_norms(cell.case.variant)
     traces = _TRACED if attention == "eager" else traces
     return TransformersRunner(family, model, norms=norms, traces=traces)
+
+
+_FOUND: Final[dict[str, Family]] = {}
+"""The completed record of the checkpoint at hand, by its digest."""
+
+
+def found_in(checkpoint: Checkpoint, family: Family, model: Any) -> Family:
+    """Complete an automatic record with what is found in the checkpoint's model.
+
+    Sites are looked for once per checkpoint, in a model that attends eagerly: a fused kernel shows
+    no softmax. `model` is such a one, None if it is to be loaded. What is found is the same in
+    every dtype, and for the reference and all its ports.
+    """
+    if checkpoint.digest not in _FOUND:
+        if model is None:
+            model = load_model(family, checkpoint, dtype="float32", device="cpu", attention="eager")
+        found = discovery.discovered(model, family)
+        _FOUND.clear()
+        _FOUND[checkpoint.digest] = found
+    return _FOUND[checkpoint.digest]
 
 
 class TransformersRunner:
@@ -70,24 +94,23 @@ class TransformersRunner:
         norms: Mapping[str, str],
         traces: Sequence[str] = _TRACED,
     ) -> None:
-        """Work out which sites the model has from its family's record; find them if it has none.
+        """Work out which sites the model has from its family's record.
 
         `traces` are those inside attention that can be read: of a fused one, rotated queries and
         keys at most.
         """
-        if family.automatic:
-            family = discovery.discovered(model, family)
         self.family = family
         self.norms = norms
         self.model = model
+        self._config = text_part(model.config)
         self._traces = traces
         self.is_of_reference = True
         self._taps = dict(family.taps)
         self._attention = dict(family.attention)
         self._post_norm = family.post_norm
         for stack in family.stacks:
-            self._post_norm |= stack.post_norm and stack.n_layers(model.config) > 0
-            for layer in range(stack.n_layers(model.config)):
+            self._post_norm |= stack.post_norm and stack.n_layers(self._config) > 0
+            for layer in range(stack.n_layers(self._config)):
                 prefix = f"{stack.prefix}.{layer}"
                 for site, tap in stack.taps.items():
                     self._taps[f"{prefix}.{site}"] = _tap_at(tap, layer)
@@ -104,9 +127,13 @@ class TransformersRunner:
     @property
     def sites(self) -> tuple[str, ...]:
         """Name the sites it can give, in the order of the forward pass."""
-        rotary = self.family.rotary and not getattr(self.model.config, "alibi", False)
-        traced = [name for name in self._traces if rotary or name not in _ROTARY]
-        attention = [f"{prefix}.{name}" for prefix in self._attention for name in traced]
+        rotary = self.family.rotary and not getattr(self._config, "alibi", False)
+        attention = [
+            f"{prefix}.{name}"
+            for prefix in self._attention
+            for name in self._traces
+            if name not in _ROTARY or (rotary and not prefix.endswith("cross_attn"))
+        ]
         key = functools.partial(order, post_norm=self._post_norm)
         return tuple(sorted((*self._taps, *attention, LOGITS), key=key))
 
@@ -237,7 +264,7 @@ class TransformersRunner:
         weight = getattr(norm, "weight", None)
         bias = getattr(norm, "bias", None)
         if weight is None:
-            weight = torch.ones(self.model.config.hidden_size)
+            weight = torch.ones(self._config.hidden_size)
         gain = weight.detach().double() + (1.0 if self.family.norm_offset else 0.0)
         return gain, torch.zeros_like(gain) if bias is None else bias.detach().double()
 
@@ -245,13 +272,13 @@ class TransformersRunner:
         """Run one vector [d_model] through the projection at a site; give [head, d_head]."""
         tap = self._taps[site]
         found = self.model.get_submodule(tap.module)(value.view(1, 1, -1))
-        view = found if tap.view is None else tap.view(found, self.model.config)
+        view = found if tap.view is None else tap.view(found, self._config)
         return view[0, 0].detach()
 
     @property
     def n_heads(self) -> int:
         """Give the number of query heads."""
-        return n_heads(self.model.config)
+        return n_heads(self._config)
 
     def _attention_sites(self) -> frozenset[str]:
         return frozenset(site for site in self.sites if site not in self._taps and site != LOGITS)
@@ -259,7 +286,7 @@ class TransformersRunner:
     @contextmanager
     def _tapped(self, site: str, taken: dict[str, Tensor], edit: Edit | None) -> Iterator[None]:
         tap = self._taps[site]
-        config = self.model.config
+        config = self._config
         is_router = within_block(site) == ROUTER
 
         def keep(value: Any) -> Any:
@@ -294,7 +321,7 @@ class TransformersRunner:
 
     @contextmanager
     def _traced(self, edits: Mapping[str, Edit]) -> Iterator[AttentionTrace]:
-        trace = AttentionTrace(config=self.model.config, edits=edits)
+        trace = AttentionTrace(config=self._config, edits=edits)
         with ExitStack() as stack:
             for prefix, path in self._attention.items():
                 stack.enter_context(trace.watching(self.model.get_submodule(path), prefix))

@@ -9,6 +9,7 @@ from harness.case import Case, Cell
 from harness.measure.prompts import Vocabulary, bank
 from harness.measure.references import numerics_of
 from harness.models.checkpoints import checkpoint_of
+from harness.models.discovery import discovered
 from harness.models.families import FAMILIES
 from harness.models.family import Family
 from harness.models.ports import load_reference
@@ -67,7 +68,8 @@ def runners(name, variant, dtype="exact"):
     checkpoint = checkpoint_of(cell.case)
     with numerics_of(dtype):
         written = load_reference(cell, checkpoint)
-        found = TransformersRunner(stub(name), written.model, norms={})
+        record = discovered(written.model, stub(name))
+        found = TransformersRunner(record, written.model, norms={})
     return checkpoint, written, found
 
 

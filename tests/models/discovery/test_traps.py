@@ -42,6 +42,11 @@ SIZES = {
 }
 
 
+def runner_of(model):
+    """Give a runner of the sites that are found in a model."""
+    return TransformersRunner(discovered(model, stub()), model, norms={})
+
+
 def stub():
     return Family(name="some", config={}, taps={}, stacks=(), automatic=True)
 
@@ -88,7 +93,7 @@ def test_a_class_outside_transformers_is_understood(layer):
 
 def test_a_runner_completes_its_own_record():
     model = tiny()
-    runner = TransformersRunner(stub(), model, norms={})
+    runner = runner_of(model)
     assert runner.family.taps == discovered(model, stub()).taps
     assert {f"blocks.{layer}.attn.pattern" for layer in range(LAYERS)} <= set(runner.sites)
     assert runner.owner("blocks.0.attn.q") == (
@@ -140,7 +145,7 @@ def test_a_branch_that_does_not_add_up_on_another_prompt_is_missing_and_said_so(
     ("plant", "rotary"), [("", False), ("turned", True), ("grows_by_position", False)]
 )
 def test_queries_that_are_turned_are_told_from_those_that_grow(plant, rotary):
-    runner = TransformersRunner(stub(), tiny(plant), norms={})
+    runner = runner_of(tiny(plant))
     assert runner.family.rotary == rotary
     assert ("blocks.0.attn.rot_q" in runner.sites) == rotary
     assert {"attn.q", "attn.k", "attn.v"} <= set(modules(runner.family))
@@ -224,7 +229,7 @@ def test_no_hook_stays():
 
 def test_a_state_space_has_a_mixer_and_no_attention():
     model = of_config("mamba", vocab_size=67, hidden_size=40, num_hidden_layers=2, state_size=8)
-    runner = TransformersRunner(stub(), model, norms={})
+    runner = runner_of(model)
     block = ("resid_pre", "ln1.out", "mixer_out", "resid_post")
     inside = [f"blocks.{layer}.{site}" for layer in range(2) for site in block]
     assert runner.sites == ("embed", *inside, "ln_final.out", "logits")
@@ -272,7 +277,7 @@ def test_cross_attention_and_norms_behind_the_branches_stand_in_their_order():
     widths = {"encoder_ffn_dim": 44, "decoder_ffn_dim": 44, "max_position_embeddings": 40}
     tokens = {"pad_token_id": 3, "bos_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 2}
     model = of_config("bart", "AutoModelForSeq2SeqLM", **sizes, **heads_of, **widths, **tokens)
-    runner = TransformersRunner(stub(), model, norms={})
+    runner = runner_of(model)
     block = [site.split(".", 2)[2] for site in runner.sites if site.startswith("decoder_blocks.0")]
     for before, after in (
         ("resid_mid", "ln1.out"),
