@@ -73,7 +73,9 @@ class Family:
     (`harness.models.discovery`). What is found stands in `taps` and `attention` by the whole name
     of a site (`blocks.0.attn.q`) or its prefix (`blocks.0.attn`), since layers may differ, and
     `post_norm` says of the whole model what a stack says of itself. `unidentified` gives, for each
-    site that the model seems to have and that could not be told or confirmed, the reason.
+    site that the model seems to have and that could not be told or confirmed, the reason. `turned`
+    are the attentions whose queries are turned by position, and `sums` the places of the stream
+    that are what came before plus what branches added, with no norm or number between.
     """
 
     name: str
@@ -100,6 +102,8 @@ class Family:
     automatic: bool = False
     attention: Mapping[str, str] = field(default_factory=dict)
     post_norm: bool = False
+    turned: frozenset[str] = frozenset()
+    sums: frozenset[str] = frozenset()
     unidentified: Mapping[str, str] = field(default_factory=dict)
 
     @property

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from harness.models.sites import LN_FINAL
+from harness.models.text_config import text_part
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -40,7 +41,7 @@ def multiplied(attribute: str) -> Step:
     """Multiply by a number in the config."""
 
     def step(hidden: Tensor, model: Any) -> Tensor:
-        return hidden * float(getattr(model.config, attribute))
+        return hidden * float(getattr(text_part(model.config), attribute))
 
     return step
 
@@ -49,14 +50,14 @@ def divided(attribute: str) -> Step:
     """Divide by a number in the config."""
 
     def step(hidden: Tensor, model: Any) -> Tensor:
-        return hidden / float(getattr(model.config, attribute))
+        return hidden / float(getattr(text_part(model.config), attribute))
 
     return step
 
 
 def softcapped(logits: Tensor, model: Any) -> Tensor:
     """Cap by the config's `final_logit_softcapping`, where it has one."""
-    cap = getattr(model.config, "final_logit_softcapping", None)
+    cap = getattr(text_part(model.config), "final_logit_softcapping", None)
     return logits if cap is None else (logits / cap).tanh() * cap
 
 
@@ -98,6 +99,11 @@ class Head:
     convention: Convention = Convention(finished=True, sequence_first=False)
     output: str = "hidden_states"
 
+    @property
+    def is_known(self) -> bool:
+        """Say whether anybody knows how the logits come about."""
+        return bool(self.steps)
+
     def declared(self, model: Any) -> Convention:
         """Give the convention that the family declares for a model."""
         tied = getattr(model.config, "tie_last_hidden_states", True)
@@ -105,6 +111,10 @@ class Head:
             finished=self.convention.finished and tied is not False,
             sequence_first=self.convention.sequence_first,
         )
+
+
+UNKNOWN: Final = Head(finish=(), steps=())
+"""Of a model that was found, where no known way from hidden states gives its logits."""
 
 
 def final_norm_of(family: Family, model: Any) -> str:

@@ -120,6 +120,11 @@ class Times:
         return tensor / self.factor
 
 
+def one_row(tensor: Tensor, config: PretrainedConfig) -> Tensor:  # noqa: ARG001 - a View's signature
+    """View [pos, d_model] as [1, pos, d_model]: the same for every row of a batch."""
+    return tensor.unsqueeze(0)
+
+
 def scaled(attribute: str) -> Scaled:
     """View what enters the residual stream: the output times a number in the config (Granite)."""
     return Scaled(attribute)

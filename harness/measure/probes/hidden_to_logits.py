@@ -17,6 +17,7 @@ from harness.measure.relations import EQUAL
 from harness.models.heads import Convention, final_norm_of, finish, rebuilt
 from harness.models.ports.huggingface import TransformersRunner
 from harness.models.sites import LN_FINAL, LOGITS, within_block
+from harness.models.text_config import text_part
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,6 +50,12 @@ def hidden_to_logits(model: Model, prompt: Prompt) -> Iterator[Owed]:
     runner = model.runner
     if not isinstance(runner, TransformersRunner):
         message = f"{model.cell.mode.port} gives no hidden_states"
+        raise Refused(message)
+    if not runner.family.head.is_known:
+        message = (
+            f"{runner.family.name}: how its logits come from hidden_states is written down "
+            "nowhere, and no known way gives them"
+        )
         raise Refused(message)
     declared = runner.family.head.declared(runner.model)
     normless = "" if final_norm_of(runner.family, runner.model) else ", no final norm to forget"
@@ -126,7 +133,8 @@ def readings(runner: TransformersRunner, hidden: Tensor, logits: Tensor) -> set[
     """Give the readings of a hidden state that make the logits."""
     family, model = runner.family, runner.model
     # What has been projected to another width (OPT-350m) has had its norm.
-    may_be_due = final_norm_of(family, model) and hidden.shape[-1] == model.config.hidden_size
+    width = text_part(model.config).hidden_size
+    may_be_due = final_norm_of(family, model) and hidden.shape[-1] == width
     found = set()
     for finished in (True, False) if may_be_due else (True,):
         for sequence_first in (False, True):

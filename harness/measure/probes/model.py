@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from harness.models.family import Family
     from harness.models.ports import Runner
 
+_OF_ENCODER: Final = ("encoder_", "embed", "pos_embed")
+"""How sites begin that are in an encoder, or before it."""
+
 Activations = dict[str, "Tensor"]
 
 _PLAIN: Final[WeakKeyDictionary[Runner, dict[str, Activations]]] = WeakKeyDictionary()
@@ -120,7 +123,7 @@ class Model:
 
     def is_of_encoder(self, site: str) -> bool:
         """Say whether a site is in the encoder of an encoder-decoder, or before it."""
-        return self.is_encoder_decoder and (site.startswith("encoder_") or site == "embed")
+        return self.is_encoder_decoder and (site.startswith(_OF_ENCODER))
 
     def decoder_only(self, taken: Mapping[str, Tensor]) -> Activations:
         """Leave out what is not the decoder's."""
@@ -135,6 +138,10 @@ class Model:
         """Say whether the norms stand behind the sums."""
         layers = self.reference.runner.model.config
         return any(each.post_norm and each.n_layers(layers) for each in self.family.stacks)
+
+    def owes_sum(self, site: str) -> bool:
+        """Say whether the stream at a site must be the sum of what came before and was added."""
+        return not self.family.automatic or site in self.family.sums
 
     @property
     def adds_to_normed(self) -> bool:

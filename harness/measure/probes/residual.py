@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 # Where the stream is read, what was added to it since the place before, and that branch's norm.
 _BRANCHES = (
-    ("resid_mid", "attn_out", "ln1.out"),
-    ("resid_mid_cross", "cross_attn_out", "ln2.out"),
-    ("resid_post", "mlp_out", "ln2.out"),
+    ("resid_mid", ("attn_out", "mixer_out"), "ln1.out"),
+    ("resid_mid_cross", ("cross_attn_out",), "ln2.out"),
+    ("resid_post", ("mlp_out",), "ln2.out"),
 )
 
 
@@ -33,7 +33,8 @@ def residual(model: Model, prompt: Prompt) -> Iterator[Owed]:
     `resid_pre + attn_out + mlp_out = resid_post`. Logits can be right while these hooks are not.
     What leaves one block enters the next. The branch is named where the sum does not hold. Where
     the norms stand behind the sums, only the first of a block's has a hook on both sides. BLOOM
-    can add a branch to its own normed input instead of the stream.
+    can add a branch to its own normed input instead of the stream. Of a found model, those places
+    are asked that were sums when its sites were found.
     """
     taken = model.plain(prompt)
     blocks = [site for site in taken if within_block(site) == "resid_pre"]
@@ -68,15 +69,17 @@ def sums_of_block(model: Model, taken: Activations, start: str) -> dict[str, tup
     gains = model.residual_gains(start)
     sums = {}
     total, added = taken[start], ""
-    for stream, branch, norm in _BRANCHES[:1] if model.is_post_norm else _BRANCHES:
-        site = layer_site(start, branch)
-        if site in taken:
-            if model.adds_to_normed:
-                total = taken[layer_site(start, norm)]
-            total = total * gains.get(branch, 1.0) + taken[site]
-            added = site
+    for stream, branches, norm in _BRANCHES[:1] if model.is_post_norm else _BRANCHES:
+        for branch in branches:
+            site = layer_site(start, branch)
+            if site in taken:
+                if model.adds_to_normed:
+                    total = taken[layer_site(start, norm)]
+                total = total * gains.get(branch, 1.0) + taken[site]
+                added = site
         end = layer_site(start, stream)
         if end in taken and added:
-            sums[added] = (total, taken[end])
+            if model.owes_sum(end):
+                sums[added] = (total, taken[end])
             total, added = taken[end], ""
     return sums

@@ -16,11 +16,12 @@ from harness.models.discovery.blocks import find_in_block
 from harness.models.discovery.confirming import confirm
 from harness.models.discovery.found import Found
 from harness.models.discovery.graph import Graph
+from harness.models.discovery.head import head_of
 from harness.models.discovery.outside import find_embeddings, find_last_norm
 from harness.models.discovery.prompts import inputs_of, tokens_of
 from harness.models.discovery.recording import recorded
 from harness.models.discovery.stream import stacks_of
-from harness.models.heads import Head
+from harness.models.heads import UNKNOWN
 from harness.models.ports.asking import logits_of
 from harness.models.sites import LN_FINAL
 from harness.models.text_config import text_part
@@ -40,12 +41,22 @@ def discovered(model: Any, family: Family) -> Family:
     or confirmed stands in `unidentified` with its reason.
     """
     found = Found()
+    family = replace(family, head=UNKNOWN, takes_position_ids=False)
     with found.looking_for("blocks"):
-        _find(model, found)
-    return _completed(model, family, found)
+        graph, leaves = _find(model, found)
+        inputs = inputs_of(model, _FIRST)
+        family = _completed(family, found)
+        with found.looking_for("position_ids"):
+            logits = logits_of(graph.recording.output)
+            takes = facts.takes_position_ids(model, inputs, logits)
+            family = replace(family, takes_position_ids=takes)
+        if leaves is not None:
+            family = replace(family, head=head_of(model, family, inputs, graph, leaves=leaves))
+    return replace(family, unidentified=found.missing)
 
 
-def _find(model: Any, found: Found) -> None:
+def _find(model: Any, found: Found) -> tuple[Graph, int | None]:
+    """Find all sites; give the recording, and what the last block gives there."""
     inputs = inputs_of(model, _FIRST)
     recording = recorded(model, inputs)
     tokens = tokens_of(recording, inputs)
@@ -66,6 +77,8 @@ def _find(model: Any, found: Found) -> None:
     with found.looking_for("layer_norm"):
         norms = [facts.subtracts_mean(graph, call) for call in found.norms.values()]
         found.layer_norm = bool(norms) and all(norms)
+    last = next(reversed(stacks.values()))[-1].leaves if stacks else None
+    return graph, last
 
 
 def _stacks(graph: Graph, model: Any, found: Found) -> dict[str, tuple[Block, ...]]:
@@ -104,16 +117,16 @@ def _logits(recording: Recording) -> int:
     return max(number for number, tensor in enumerate(recording.tensors) if tensor is logits)
 
 
-def _completed(model: Any, family: Family, found: Found) -> Family:
+def _completed(family: Family, found: Found) -> Family:
     return replace(
         family,
         taps=found.taps,
         stacks=(),
         attention=found.attention,
         layer_norm=found.layer_norm,
-        rotary=found.rotary,
-        takes_position_ids=facts.takes_position_ids(model),
+        rotary=bool(found.turned),
+        turned=frozenset(found.turned),
+        sums=frozenset(found.sums),
+        sinks=found.sinks,
         post_norm=found.post_norm,
-        head=family.head if LN_FINAL in found.taps else Head(finish=()),
-        unidentified=found.missing,
     )

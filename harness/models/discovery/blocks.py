@@ -13,7 +13,6 @@ from harness.models.discovery.attention import (
 )
 from harness.models.discovery.branches import branches_of
 from harness.models.discovery.facts import turns
-from harness.models.discovery.found import Equation
 from harness.models.discovery.mlp import mlp_taps, router_tap
 from harness.models.discovery.stream import Normed, Sum
 from harness.models.family import Tap
@@ -162,7 +161,8 @@ def _find_middles(
                 for branch in branches[: branches.index(after)]
             }
             entered = {block.enters: f"{prefix}.resid_pre"}
-            found.expect(site, before.total, entered | added, *added.values())
+            blamed = (site, *added.values())
+            found.expect_stream(site, before.total, entered | added, blamed)
 
 
 def _expect_sums(block: Block, branches: tuple[Branch, ...], prefix: str, found: Found) -> None:
@@ -170,7 +170,4 @@ def _expect_sums(block: Block, branches: tuple[Branch, ...], prefix: str, found:
     added = {branch.value: f"{prefix}.{branch.kind}_out" for branch in branches}
     entered = {block.enters: f"{prefix}.resid_pre"}
     site = f"{prefix}.resid_post"
-    if {site, *entered.values(), *added.values()} <= set(found.taps):
-        given = entered | added
-        blamed = tuple(added.values())
-        found.equations.append(Equation(site=site, value=block.leaves, given=given, blamed=blamed))
+    found.expect_stream(site, block.leaves, entered | added, tuple(added.values()))

@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 # and other variants in tests/models/discovery. Two tensors that have nothing to do with each other
 # differ by more than the whole of one, which is 128 in bfloat16.
 _ROUNDINGS: Final = 16
-_UNTRACED: Final = "turned by position, and its product with the keys cannot be traced"
+_UNTRACED: Final = "turned by position, and not as one projection whose product can be traced"
+_SINK: Final = 1e-3  # of a row of the pattern, what a sink beside the keys takes at least
 
 
 def close(actual: Tensor, expected: Tensor) -> bool:
@@ -48,10 +49,11 @@ def close(actual: Tensor, expected: Tensor) -> bool:
 def confirm(model: Any, inputs: Mapping[str, Any], graph: Graph, found: Found) -> None:
     """Run the model on another prompt; take back each site that is not what it was taken for."""
     read, traced = _read(model, inputs, found)
+    length = inputs["input_ids"].shape[1]
     for site in [site for site in found.taps if site not in read]:
         found.drop(site, "its module did not run on the second prompt, or gave no tensor")
     for prefix in list(found.attention):
-        why = _wrong_attention(prefix, traced, text_part(model.config))
+        why = _wrong_attention(prefix, traced, text_part(model.config), length)
         wrong_heads = "" if why else _wrong_heads(prefix, read, traced, found)
         for site in (f"{prefix}.v", f"{prefix}.z") if wrong_heads else ():
             found.drop(site, wrong_heads)
@@ -62,10 +64,41 @@ def confirm(model: Any, inputs: Mapping[str, Any], graph: Graph, found: Found) -
         why = _wrong(graph, equation, read)
         for site in equation.blamed if why else ():
             found.drop(site, why)
-    turned = found.turned & set(found.attention)
-    found.rotary = bool(turned) and all(f"{prefix}.rot_q" in traced for prefix in found.attention)
-    if turned and not found.rotary:
-        found.missing.update(dict.fromkeys((f"{prefix}.rot_q" for prefix in turned), _UNTRACED))
+        if equation.adds and not why and _is_sum(equation, read):
+            found.sums.add(equation.site)
+    _confirm_turned(read, traced, found)
+    found.sinks = any(
+        float(traced[f"{prefix}.pattern"].double().sum(-1).min()) < 1 - _SINK
+        for prefix in found.attention
+    )
+
+
+def _confirm_turned(read: Mapping[str, Tensor], traced: Mapping[str, Tensor], found: Found) -> None:
+    """Keep the attentions whose turned queries and keys are those of one projection each.
+
+    Where a head is put together of several, as in latent attention, what is turned is a part. In a
+    model that turns them in some layers, those of the others are told as well: as they are.
+    """
+    whole = {
+        prefix
+        for prefix in found.attention
+        if {f"{prefix}.q", f"{prefix}.k"} <= set(found.taps) and f"{prefix}.rot_q" in traced
+    }
+    missing = dict.fromkeys((f"{prefix}.rot_q" for prefix in found.turned - whole), _UNTRACED)
+    found.missing.update(missing)
+    plain = {prefix for prefix in whole if not prefix.endswith("cross_attn")}
+    found.turned = (found.turned & whole) | (plain if found.turned & whole else set())
+
+
+def _is_sum(equation: Equation, read: Mapping[str, Tensor]) -> bool:
+    """Say whether a site is the plain sum of what it is made of."""
+    if any(site not in read for site in (equation.site, *equation.given.values())):
+        return False
+    expected = read[equation.site]
+    given = [read[site].double() for site in equation.given.values()]
+    if any(each.numel() != expected.numel() for each in given):
+        return False
+    return close(torch.stack([each.reshape(expected.shape) for each in given]).sum(0), expected)
 
 
 def _read(
@@ -105,12 +138,14 @@ def _tapped(model: Any, site: str, tap: Tap, read: dict[str, Tensor]) -> Any:
     return module.register_forward_hook(after)
 
 
-def _wrong_attention(prefix: str, traced: Mapping[str, Tensor], config: Any) -> str:
+def _wrong_attention(prefix: str, traced: Mapping[str, Tensor], config: Any, length: int) -> str:
     """Say what is wrong with a traced pattern; nothing if all is as it must be."""
     pattern = traced.get(f"{prefix}.pattern")
     if pattern is None or pattern.ndim != 4:  # noqa: PLR2004 - [batch, head, query, key]
         return "no pattern [batch, head, query, key] can be traced"
     heads = n_heads(config)
+    if tuple(pattern.shape[2:]) != (length, length):
+        return f"the pattern weighs {tuple(pattern.shape[2:])} positions, of {length}"
     if pattern.shape[1] != heads:
         return f"the pattern has {pattern.shape[1]} heads, and the config {heads}"
     # Many a softmax in a wider dtype is computed in float32 all the same.

@@ -8,7 +8,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import torch
 
+from harness.models.ports.asking import logits_of
+
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from harness.models.discovery.attention import Attention
     from harness.models.discovery.graph import Graph
     from harness.models.discovery.recording import Call
@@ -19,6 +23,8 @@ _MOVED: Final = 0.1
 # Turning keeps a query's length, or multiplies all by one factor, up to rounding: the factors'
 # deviation by their mean was at most 0.0012 in 321 turned queries of the same variants.
 _LENGTH: Final = 0.05
+
+_SCALING: Final = frozenset({"mul", "div", "_to_copy"})
 
 
 def subtracts_mean(graph: Graph, call: Call) -> bool:
@@ -36,18 +42,33 @@ def turns(graph: Graph, attention: Attention) -> bool:
     """Say whether queries are turned by their position before they meet the keys.
 
     On the way from their projection they meet constants that differ by position, and keep their
-    length up to a factor that all positions share.
+    length up to a factor that all positions share. What is turned must enter the product, laid out
+    and scaled at most: behind a norm it is another site.
     """
     sources = graph.sources(attention.query)
     if len(sources) != 1:
         return False
     cuts = graph.cuts(sources[0], attention.query)
-    return any(
-        not graph.is_layout(after)
+    turned = [
+        after
+        for before, after in itertools.pairwise(cuts)
+        if not graph.is_layout(after)
         and _meets_positions(graph, before, after)
         and _keeps_length(graph.tensor(before), graph.tensor(after))
-        for before, after in itertools.pairwise(cuts)
-    )
+    ]
+    if not turned:
+        return False
+    behind = cuts[cuts.index(turned[-1]) + 1 :]
+    return all(graph.is_layout(cut) or _scales(graph, cut) for cut in behind)
+
+
+def _scales(graph: Graph, value: int) -> bool:
+    """Say whether a value is another one times a number, or in another dtype."""
+    maker = graph.maker(value)
+    if maker is None or graph.made_by(value) not in _SCALING:
+        return False
+    others = [graph.tensor(number).numel() for number in maker.inputs if number not in graph.live]
+    return len(graph.live_inputs(value)) == 1 and max(others, default=1) == 1
 
 
 def _meets_positions(graph: Graph, first: int, last: int) -> bool:
@@ -85,6 +106,15 @@ def _lengths(tensor: torch.Tensor) -> torch.Tensor:
     return lengths
 
 
-def takes_position_ids(model: Any) -> bool:
-    """Say whether the model's forward has position ids among its arguments."""
-    return "position_ids" in inspect.signature(model.forward).parameters
+def takes_position_ids(model: Any, inputs: Mapping[str, Any], logits: torch.Tensor) -> bool:
+    """Say whether position ids that count from 0 give a model the logits that it gives without.
+
+    RoBERTa and its kin count from behind the padding token's number, so that they do not.
+    """
+    if "position_ids" not in inspect.signature(model.forward).parameters:
+        return False
+    tokens = inputs["input_ids"]
+    counted = torch.arange(tokens.shape[1], device=tokens.device).expand(tokens.shape)
+    with torch.no_grad():
+        given = logits_of(model(**inputs, position_ids=counted))
+    return torch.equal(given, logits)

@@ -30,13 +30,15 @@ _UNCONFIRMED: Final = "it could not be read on a second prompt"
 class Equation:
     """A site's value is made of those at other sites; `blamed` are taken back if it is not.
 
-    `given` names the sites by the values of the recording for which they stand.
+    `given` names the sites by the values of the recording for which they stand. `adds`: it is the
+    stream behind a branch, which may be their sum.
     """
 
     site: str
     value: int
     given: Mapping[int, str]
     blamed: tuple[str, ...]
+    adds: bool = False
 
 
 @dataclass(slots=True, kw_only=True)
@@ -44,8 +46,8 @@ class Found:
     """Taps and attention modules by site, norms by site, and why sites are missing.
 
     `turned` are the attentions whose queries are turned by their position, `weighed` those whose
-    values enter the product as they were projected. `equations` are still
-    to be confirmed.
+    values enter the product as they were projected, `sums` the places of the stream that are plain
+    sums. `equations` are still to be confirmed.
     """
 
     taps: dict[str, Tap] = field(default_factory=dict)
@@ -54,8 +56,9 @@ class Found:
     missing: dict[str, str] = field(default_factory=dict)
     turned: set[str] = field(default_factory=set)
     weighed: set[str] = field(default_factory=set)
+    sums: set[str] = field(default_factory=set)
     equations: list[Equation] = field(default_factory=list)
-    rotary: bool = False
+    sinks: bool = False
     layer_norm: bool = False
     post_norm: bool = False
 
@@ -84,6 +87,15 @@ class Found:
         if {site, *given.values()} <= set(self.taps):
             self.equations.append(
                 Equation(site=site, value=value, given=given, blamed=(site, *blamed))
+            )
+
+    def expect_stream(
+        self, site: str, value: int, given: Mapping[int, str], blamed: tuple[str, ...]
+    ) -> None:
+        """Expect the stream at a site to be made of where it was read before, and of branches."""
+        if {site, *given.values()} <= set(self.taps):
+            self.equations.append(
+                Equation(site=site, value=value, given=given, blamed=blamed, adds=True)
             )
 
     def drop_all(self) -> None:

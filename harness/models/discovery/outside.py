@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 import torch
 
 from harness.models.family import Tap
-from harness.models.layouts import Times
+from harness.models.layouts import Times, one_row
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -95,6 +96,8 @@ def _find_positions(graph: Graph, block: Block, tokens: Collection[int], found: 
     if len(looked_up) == 1 and calls:
         inner = min(calls, key=lambda call: (call.end - call.start, len(call.path)))
         outer = graph.tap(inner.given or 0, calls)
+        if outer is not None and graph.tensor(inner.given or 0).ndim < _BATCH_POS_D:
+            outer = replace(outer, view=one_row)
         found.take("pos_embed", outer, "its module runs more than once")
     elif looked_up:
         found.missing["pos_embed"] = f"{len(looked_up)} embeddings are looked up by position"

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from torch import nn
 
 from harness.models.discovery.operations import SOFTMAXES
+
+_BATCH_POS_D: Final = 3
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -167,6 +169,8 @@ def _entering(graph: Graph, call: Call) -> int | None:
     if call.given is None:
         return None
     shape = graph.tensor(call.given).shape
+    if len(shape) != _BATCH_POS_D:
+        return None  # several streams side by side (Gemma 3n): no site is laid out so
     taken = (call.taken, *call.arguments)
     fitting = (number for number in taken if number is not None and number in graph.live)
     return next((number for number in fitting if graph.tensor(number).shape == shape), None)

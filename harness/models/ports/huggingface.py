@@ -12,7 +12,6 @@ import torch
 from harness.errors import CaptureError, Refused
 from harness.models import discovery  # asked when it runs: it reads what ports read with
 from harness.models.architectures import record_of
-from harness.models.family import Family
 from harness.models.layouts import Scaled, Times, n_heads
 from harness.models.ports.asking import PLAIN, chunk_inputs, logits_of, model_inputs
 from harness.models.ports.attention_trace import AttentionTrace
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
 
     from harness.case import Cell, Prompt
     from harness.models.checkpoints import Checkpoint
-    from harness.models.family import Tap
+    from harness.models.family import Family, Tap
     from harness.models.ports.asking import Asking, Edit
 
 _NO_ACTIVATIONS = "transformers has no run_with_cache"
@@ -127,15 +126,20 @@ class TransformersRunner:
     @property
     def sites(self) -> tuple[str, ...]:
         """Name the sites it can give, in the order of the forward pass."""
-        rotary = self.family.rotary and not getattr(self._config, "alibi", False)
         attention = [
             f"{prefix}.{name}"
             for prefix in self._attention
             for name in self._traces
-            if name not in _ROTARY or (rotary and not prefix.endswith("cross_attn"))
+            if name not in _ROTARY or self._turns(prefix)
         ]
         key = functools.partial(order, post_norm=self._post_norm)
         return tuple(sorted((*self._taps, *attention, LOGITS), key=key))
+
+    def _turns(self, prefix: str) -> bool:
+        """Say whether an attention turns its queries and keys by their position."""
+        if self.family.automatic:
+            return prefix in self.family.turned
+        return self.family.rotary and not getattr(self._config, "alibi", False)
 
     def run(
         self, prompt: Prompt, sites: Sequence[str], asking: Asking = PLAIN

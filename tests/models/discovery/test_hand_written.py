@@ -12,6 +12,7 @@ from harness.models.checkpoints import checkpoint_of
 from harness.models.discovery import discovered
 from harness.models.families import FAMILIES
 from harness.models.family import Family
+from harness.models.heads import final_norm_of, rebuilt
 from harness.models.ports import load_reference
 from harness.models.ports.huggingface import TransformersRunner
 
@@ -112,7 +113,21 @@ def test_facts_found_by_numbers_are_those_of_the_hand_written_record(name, varia
     assert found.family.rotary == (record.rotary and not getattr(config, "alibi", False))
     stacks = [stack for stack in record.stacks if stack.n_layers(config)]
     assert found.family.post_norm == any(stack.post_norm for stack in stacks)
-    assert bool(found.family.head.finish) == ("ln_final.out" in written.sites)
+    # OPT's record serves releases that take none.
+    assert found.family.takes_position_ids == (record.takes_position_ids or name == "opt")
+
+
+@each_variant
+def test_the_head_that_is_found_gives_the_logits(name, variant):
+    checkpoint, written, found = runners(name, variant)
+    head, model = found.family.head, written.model
+    prompt = bank(Vocabulary.of(checkpoint.config, padding=False))[0]
+    with numerics_of("exact"), torch.no_grad():
+        hidden, logits = found.last_hidden(prompt)
+        made = rebuilt(found.family, model, hidden, head.declared(model))
+    assert head.is_known
+    assert torch.equal(made, logits)
+    assert bool(head.finish) == bool(final_norm_of(written.family, model))
 
 
 def test_experts_that_are_looked_up_have_a_router_and_nothing_inside():

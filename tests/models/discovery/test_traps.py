@@ -291,3 +291,72 @@ def test_cross_attention_and_norms_behind_the_branches_stand_in_their_order():
     assert runner.family.head.finish == ()
     crossing = runner.family.attention["decoder_blocks.0.cross_attn"]
     assert crossing == "model.decoder.layers.0.encoder_attn"
+
+
+@pytest.mark.parametrize(
+    ("model_type", "auto", "takes"),
+    [
+        ("bert", "AutoModelForMaskedLM", True),
+        ("roberta", "AutoModelForMaskedLM", False),  # counts from behind the padding token
+        ("bloom", "AutoModelForCausalLM", False),  # has no such argument
+    ],
+)
+def test_position_ids_are_given_only_to_who_counts_from_zero(model_type, auto, takes):
+    record = discovered(of_config(model_type, auto, **SIZES, num_hidden_layers=2), stub())
+    assert record.takes_position_ids == takes
+
+
+def test_a_place_behind_a_norm_is_no_sum():
+    sizes = {**SIZES, "num_hidden_layers": 2}
+    behind = discovered(of_config("bert", "AutoModelForMaskedLM", **sizes), stub())
+    before = discovered(of_config("llama", **sizes), stub())
+    assert behind.sums == {"blocks.0.resid_mid", "blocks.1.resid_mid"}
+    posts = {"blocks.0.resid_post", "blocks.1.resid_post"}
+    assert before.sums == behind.sums | posts
+
+
+def test_queries_that_are_normed_after_they_were_turned_are_another_site():
+    sizes = {**SIZES, "num_hidden_layers": 2, "head_dim": 8}
+    turned_last = discovered(of_config("qwen3", **sizes), stub())
+    turned_first = discovered(of_config("hunyuan_v1_dense", **sizes), stub())
+    assert turned_last.turned == {"blocks.0.attn", "blocks.1.attn"}
+    assert turned_first.turned == frozenset()
+
+
+def test_heads_put_together_of_several_projections_have_no_turned_queries():
+    sizes = {**SIZES, "num_key_value_heads": 4, "num_hidden_layers": 2, "n_routed_experts": 4}
+    ranks = {"q_lora_rank": 8, "kv_lora_rank": 8, "qk_nope_head_dim": 4, "qk_rope_head_dim": 4}
+    experts = {"num_experts_per_tok": 2, "n_group": 1, "topk_group": 1, "first_k_dense_replace": 1}
+    model = of_config("deepseek_v3", **sizes, **ranks, **experts, v_head_dim=8)
+    record = discovered(model, stub())
+    assert record.turned == frozenset()
+    assert "blocks.0.attn.rot_q" in record.unidentified
+
+
+def test_a_sink_beside_the_keys_is_seen_in_the_patterns():
+    sizes = {**SIZES, "num_hidden_layers": 2, "head_dim": 8}
+    assert discovered(of_config("gpt_oss", **sizes, num_local_experts=4), stub()).sinks
+    assert not discovered(of_config("llama", **sizes), stub()).sinks
+
+
+def test_a_head_that_no_known_way_gives_is_not_known():
+    model = of_config("llama", **SIZES, num_hidden_layers=2)
+    whole = model.forward
+
+    def twice(*arguments, **more):
+        output = whole(*arguments, **more)
+        output.logits = output.logits * 2
+        return output
+
+    assert discovered(model, stub()).head.is_known
+    model.forward = twice
+    assert not discovered(model, stub()).head.is_known
+
+
+def test_streams_side_by_side_are_no_stream():
+    sizes = {**SIZES, "num_hidden_layers": 2, "head_dim": 8}
+    more = {"num_kv_shared_layers": 0, "vocab_size_per_layer_input": 67, "laurel_rank": 4}
+    more |= {"hidden_size_per_layer_input": 8, "activation_sparsity_pattern": [0.0, 0.0]}
+    record = discovered(of_config("gemma3n_text", **sizes, **more), stub())
+    assert not [site for site in record.taps if site.startswith("blocks")]
+    assert "blocks" in record.unidentified
