@@ -23,6 +23,8 @@ _LENGTH_FIELDS: Final = (
     "max_position_embeddings",
     "max_seq_len",
     "max_target_positions",
+    "max_encoder_position_embeddings",
+    "max_decoder_position_embeddings",
     "seq_length",
 )
 _SPECIAL_FIELDS: Final = ("bos_token_id", "eos_token_id", "pad_token_id")

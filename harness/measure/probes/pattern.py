@@ -26,7 +26,8 @@ def pattern(model: Model, prompt: Prompt) -> Iterator[Owed]:
 
     A sink takes a share of each row, so that its rows sum to less. Above the diagonal and outside
     a layer's window every weight is 0; within, in true float64, none is, but where the family
-    chooses its keys. Which layers have a window is read off the config, not off a mask.
+    chooses its keys. Which layers have a window is read off the config, not off a mask; of a found
+    model nobody knows, so that it is asked for what is above the diagonal alone.
     """
     taken = model.plain(prompt)
     patterns = {site: tensor for site, tensor in taken.items() if site.endswith(".pattern")}
@@ -46,7 +47,8 @@ def pattern(model: Model, prompt: Prompt) -> Iterator[Owed]:
     yield Owed(
         check="nothing where it may not look", actual=forbidden, expected=zeros, bitwise=True
     )
-    if model.cell.dtype == EXACT and not model.family.chooses_keys:
+    sees_all = not (model.family.chooses_keys or model.family.automatic)
+    if model.cell.dtype == EXACT and sees_all:
         looked = {site: (tensor > 0) | ~allowed[site] for site, tensor in patterns.items()}
         yield Owed(
             check="something wherever it may look",
@@ -66,5 +68,7 @@ def allowed_keys(model: Model, site: str, like: Tensor) -> Bool[Tensor, "query k
     if not model.family.causal and not site.startswith("decoder_"):
         return every
     allowed = every.tril()
+    if model.family.automatic:
+        return allowed  # nobody has written down how its config states its windows
     window = model.window_of(layer_of(site) or 0)
     return allowed if window is None else allowed & ~every.tril(-window)

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 # differ by more than the whole of one, which is 128 in bfloat16.
 _ROUNDINGS: Final = 16
 _UNTRACED: Final = "turned by position, and not as one projection whose product can be traced"
+_BY_HEAD: Final = 4  # axes of [batch, pos, head, d_head]
 _SINK: Final = 1e-3  # of a row of the pattern, what a sink beside the keys takes at least
 
 
@@ -52,6 +53,9 @@ def confirm(model: Any, inputs: Mapping[str, Any], graph: Graph, found: Found) -
     length = inputs["input_ids"].shape[1]
     for site in [site for site in found.taps if site not in read]:
         found.drop(site, "its module did not run on the second prompt, or gave no tensor")
+    for site, tensor in read.items():
+        if site in found.taps and not _is_laid_out(site, tensor, inputs["input_ids"].shape):
+            found.drop(site, f"laid out as {'×'.join(map(str, tensor.shape))}")
     for prefix in list(found.attention):
         why = _wrong_attention(prefix, traced, text_part(model.config), length)
         wrong_heads = "" if why else _wrong_heads(prefix, read, traced, found)
@@ -66,14 +70,25 @@ def confirm(model: Any, inputs: Mapping[str, Any], graph: Graph, found: Found) -
             found.drop(site, why)
         if equation.adds and not why and _is_sum(equation, read):
             found.sums.add(equation.site)
-    _confirm_turned(read, traced, found)
+    _confirm_turned(traced, found)
     found.sinks = any(
         float(traced[f"{prefix}.pattern"].double().sum(-1).min()) < 1 - _SINK
         for prefix in found.attention
     )
 
 
-def _confirm_turned(read: Mapping[str, Tensor], traced: Mapping[str, Tensor], found: Found) -> None:
+def _is_laid_out(site: str, tensor: Tensor, tokens: torch.Size) -> bool:
+    """Say whether a tensor has a row for each token; a table of positions has one for all."""
+    batch, length = tokens
+    if tensor.ndim == _BY_HEAD:
+        return tuple(tensor.shape[:2]) == (batch, length)
+    if tensor.ndim == _BY_HEAD - 1:
+        rows = {batch, 1} if site == "pos_embed" else {batch}
+        return tensor.shape[0] in rows and tensor.shape[1] == length
+    return tensor.ndim == _BY_HEAD - 2 and tensor.shape[0] == batch * length
+
+
+def _confirm_turned(traced: Mapping[str, Tensor], found: Found) -> None:
     """Keep the attentions whose turned queries and keys are those of one projection each.
 
     Where a head is put together of several, as in latent attention, what is turned is a part. In a

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from harness.models.discovery.recording import Recording
 
 _BATCH: Final = 2
-_LENGTH: Final = 6
+_LENGTH: Final = 7  # divided by no window or chunk: who pads the prompt is seen
 _STEP: Final = 7  # prime: tokens differ within and between prompts
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import torch
@@ -59,15 +60,18 @@ def load_model(
     """
     config = _config(checkpoint, attention)
     try:
-        model, report = getattr(transformers, family.auto_class).from_pretrained(
-            checkpoint.path,
-            config=config,
-            attn_implementation=attention,
-            local_files_only=True,
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,  # so that they are told by name; refused below
-            **spelled_for_this_release(dtype, config),
-        )
+        with warnings.catch_warnings():
+            # A layer without bias is given an empty one to start with (MobileBERT).
+            warnings.filterwarnings("ignore", message="Initializing zero-element tensors")
+            model, report = getattr(transformers, family.auto_class).from_pretrained(
+                checkpoint.path,
+                config=config,
+                attn_implementation=attention,
+                local_files_only=True,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,  # so that they are told by name; refused below
+                **spelled_for_this_release(dtype, config),
+            )
     except ValueError as error:
         if any(words in str(error) for words in _REFUSALS):
             raise Refused(_refusal(str(error), checkpoint)) from error

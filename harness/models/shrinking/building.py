@@ -40,6 +40,7 @@ _DEPTHS: Final = (2, 4, 6, 8)
 _PER_LAYER: Final = re.compile(r"layer_types$")
 """Names the kind of each layer, of its attention or its MLP."""
 _BATCH: Final = 2
+_LENGTHS: Final = (LENGTH, 1, 7)
 _START: Final = 1
 """What a decoder reads first where the class leaves it to the files on the hub."""
 _BOOKKEEPING: Final = frozenset(
@@ -287,20 +288,29 @@ def _runs(config: Any, auto_class: str) -> tuple[int, frozenset[str]]:
 
 
 def run_once(model: Any) -> None:
-    """Run a model on a few tokens.
+    """Run a model on prompts of several lengths, one token too, as prompts are drawn.
 
     Raises:
-        ValueError: what it gives are no finite logits of these tokens.
+        ValueError: what it gives are no finite logits of these tokens, or it raises on some length.
     """
+    for length in _LENGTHS:
+        try:
+            _run(model, length)
+        except Exception as error:
+            said = f"{type(error).__name__}: {error}"
+            raise ValueError(f"on a prompt of {length} token(s): {said}") from error
+
+
+def _run(model: Any, length: int) -> None:
     vocabulary = vocabulary_size(model.config.to_dict()) or VOCABULARY
-    places = torch.arange(_BATCH * LENGTH).view(_BATCH, LENGTH)
+    places = torch.arange(_BATCH * length).view(_BATCH, length)
     tokens = places * 3 % max(min(64, vocabulary - N_SPECIAL), 1) + min(N_SPECIAL, vocabulary - 1)
     inputs = {"input_ids": tokens}
     if model.config.is_encoder_decoder:
         inputs["decoder_input_ids"] = tokens
     with torch.no_grad():
         logits = logits_of(model(**inputs))
-    if tuple(logits.shape[:2]) != (_BATCH, LENGTH) or not bool(logits.isfinite().all()):
+    if tuple(logits.shape[:2]) != (_BATCH, length) or not bool(logits.isfinite().all()):
         raise ValueError(f"logits {tuple(logits.shape)} are not one finite row for each token")
 
 
