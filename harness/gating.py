@@ -18,11 +18,18 @@ from harness.judge.baseline import is_baseline
 from harness.judge.gate import Gate, gate
 from harness.judge.sides import read_side
 from harness.measure.question import Question, ask, ask_again, cell_of, prompt_of
-from harness.models.checkpoints import model_type_of
+from harness.models.checkpoints import Checkpoint, model_type_of
 from harness.models.families import FAMILIES
 from harness.profile import BREADTH, DEFAULT
 from harness.selection import cells_of, probe_cells_of
-from harness.versions.measuring import Subject, import_failures, measure_in, subject_of
+from harness.versions.measuring import (
+    Subject,
+    current_environment,
+    import_failures,
+    measure_in,
+    shrunk_in,
+    subject_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -100,6 +107,30 @@ def _models_of(checkpoint: str, selection: Selection) -> Iterator[tuple[str, str
         yield from itertools.product(families, selection.variant or ("default",))
 
 
+def made_elsewhere(selection: Selection, sources: Iterable[Source]) -> dict[Case, Checkpoint | str]:
+    """Give the cases that only a side's transformers knows, with what came of shrinking them there.
+
+    So a type that a release brings is asked for before it is installed here.
+    """
+    if BREADTH.name not in selection.profiles:
+        return {}
+    from harness.models.architectures import architectures  # noqa: PLC0415 - takes seconds
+
+    here = current_environment().versions.get(REFERENCE)
+    known = [(each.model_type, each.variant) for each in architectures()]
+    found: dict[Case, Checkpoint | str] = {}
+    for source in sources:
+        if not isinstance(source, Subject) or source.versions.get(REFERENCE) in {None, here}:
+            continue
+        for (family, variant), row in shrunk_in(source, known).items():
+            case = Case(family=family, variant=variant, checkpoint=SHRUNK)
+            asked = not selection.family or family in selection.family
+            if asked and (not selection.variant or variant in selection.variant):
+                reason = row.get("reason")
+                found[case] = reason or Checkpoint(path=Path(row["path"]), digest=row["digest"])
+    return found
+
+
 def modes_for(sources: Iterable[Source]) -> tuple[str, ...]:
     """Give the modes that the versions at hand have: the union over both sides."""
     versions = [
@@ -136,14 +167,17 @@ def question_for(
         stored = map(cell_of, recorded[0].cells.values())
         cells = [cell for cell in stored if selection.admits(cell)]
     else:
-        cases, modes = cases_for(selection), modes_for(sources)
+        made = made_elsewhere(selection, sources)
+        cases = (*cases_for(selection), *made)
+        modes = modes_for(sources)
         compared = cells_of(cases, selection, modes=modes)
         probed = (name for name in (*PROBE_MODES, *HOOKED_PROBE_MODES) if name in modes)
         cells = [*compared, *probe_cells_of(cases, selection, modes=tuple(probed))]
     if PORT in broken:
         cells = _one_of_each_mode(cells)
     if not recorded:
-        return ask(cells, drawn=drawn, seed=seed)
+        by_name = {case.id: found for case, found in made.items()}
+        return ask(cells, drawn=drawn, seed=seed, made=by_name)
     prompts = {case: tuple(map(prompt_of, rows)) for case, rows in recorded[0].prompts.items()}
     return ask_again(cells, prompts)
 

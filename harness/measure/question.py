@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from harness.case import Case, Cell, Prompt
-from harness.errors import SelectionError
+from harness.errors import SelectionError, Unavailable
 from harness.models.checkpoints import checkpoint_of
 from harness.models.checkpoints.folder import Checkpoint
 
@@ -20,13 +21,25 @@ if TYPE_CHECKING:
 class Question:
     """Cells, and for each case its checkpoint and its prompts, by the case's id.
 
-    `exchange` is the folder in which the sides of a gate leave what they save for each other.
+    `absent` are the cases of which there is no checkpoint, each with the reason. `exchange` is the
+    folder in which the sides of a gate leave what they save for each other.
     """
 
     cells: tuple[Cell, ...]
     checkpoints: Mapping[str, Checkpoint]
     prompts: Mapping[str, tuple[Prompt, ...]]
+    absent: Mapping[str, str] = field(default_factory=dict)
     exchange: Path | None = None
+
+    def checkpoint_of(self, case: Case) -> Checkpoint:
+        """Give a case's checkpoint.
+
+        Raises:
+            Unavailable: there is none; says why.
+        """
+        if case.id in self.absent:
+            raise Unavailable(self.absent[case.id])
+        return self.checkpoints[case.id]
 
     def write(self, file: Path) -> None:
         """Write it as JSON, for a worker in another environment."""
@@ -62,6 +75,7 @@ class Question:
                 ]
                 for name, prompts in self.prompts.items()
             },
+            "absent": dict(self.absent),
             "exchange": str(self.exchange.resolve()) if self.exchange else None,
         }
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -80,6 +94,7 @@ class Question:
             prompts={
                 name: tuple(map(prompt_of, prompts)) for name, prompts in content["prompts"].items()
             },
+            absent=content["absent"],
             exchange=Path(content["exchange"]) if content["exchange"] else None,
         )
 
@@ -108,8 +123,16 @@ def prompt_of(row: Mapping[Any, Any]) -> Prompt:
     )
 
 
-def ask(cells: Iterable[Cell], *, drawn: int, seed: int) -> Question:
+def ask(
+    cells: Iterable[Cell],
+    *,
+    drawn: int,
+    seed: int,
+    made: Mapping[str, Checkpoint | str] = MappingProxyType({}),
+) -> Question:
     """Give the question that a selection of cells puts: the bank, and prompts drawn beside it.
+
+    `made` gives, by case, the checkpoints that another release made, or why it could not.
 
     Raises:
         SelectionError: there is no cell.
@@ -120,14 +143,24 @@ def ask(cells: Iterable[Cell], *, drawn: int, seed: int) -> Question:
     asked = _in_order(cells)
     checkpoints: dict[str, Checkpoint] = {}
     prompts: dict[str, tuple[Prompt, ...]] = {}
-    for cell in asked:
-        name = cell.case.id
-        if name not in checkpoints:
-            checkpoints[name] = checkpoint_of(cell.case)
-            vocabulary = Vocabulary.of(checkpoints[name].config, padding=True)
-            found = (*bank(vocabulary), *draw_prompts(vocabulary, count=drawn, seed=seed))
-            prompts[name] = tuple({prompt.prompt_id: prompt for prompt in found}.values())
-    return Question(cells=asked, checkpoints=checkpoints, prompts=prompts)
+    absent: dict[str, str] = {}
+    for name, case in {cell.case.id: cell.case for cell in asked}.items():
+        found = made[name] if name in made else _checkpoint_or_why_not(case)
+        if isinstance(found, str):
+            absent[name] = found
+            continue
+        vocabulary = Vocabulary.of(found.config, padding=True)
+        drawn_too = (*bank(vocabulary), *draw_prompts(vocabulary, count=drawn, seed=seed))
+        checkpoints[name] = found
+        prompts[name] = tuple({prompt.prompt_id: prompt for prompt in drawn_too}.values())
+    return Question(cells=asked, checkpoints=checkpoints, prompts=prompts, absent=absent)
+
+
+def _checkpoint_or_why_not(case: Case) -> Checkpoint | str:
+    try:
+        return checkpoint_of(case)
+    except Unavailable as reason:
+        return str(reason)
 
 
 def ask_again(cells: Iterable[Cell], prompts: Mapping[str, Sequence[Prompt]]) -> Question:

@@ -44,6 +44,10 @@ def main(arguments: list[str]) -> int:
     if task == "imports":
         sys.stdout.write(json.dumps(failures))
         return 0
+    if task == "shrink":
+        known, folder = rest
+        shrink(json.loads(Path(known).read_text()), Path(folder))
+        return 0
     question, run = rest
     measure(Path(question), Path(run), failures=failures)
     return 0
@@ -83,6 +87,30 @@ def import_failures(expected: dict[str, str]) -> dict[str, str]:
     return failures
 
 
+def shrink(known: list[list[str]], file: Path) -> None:
+    """Make the shrunk checkpoint of each architecture that is not known; write what came of it.
+
+    `known` are types and variants. An entry has the checkpoint's path and digest, or the reason
+    why there is none.
+    """
+    from harness.errors import Unavailable  # noqa: PLC0415 - the harness needs torch
+    from harness.models.architectures import architectures  # noqa: PLC0415 - the same
+    from harness.models.checkpoints import shrunk  # noqa: PLC0415 - the same
+
+    found: list[dict[str, str]] = []
+    for each in architectures():
+        if [each.model_type, each.variant] in known:
+            continue
+        entry = {"family": each.model_type, "variant": each.variant}
+        try:
+            made = shrunk.build(each.model_type, each.variant)
+            entry |= {"path": str(made.path.resolve()), "digest": made.digest}
+        except Unavailable as reason:
+            entry["reason"] = str(reason)
+        found.append(entry)
+    file.write_text(json.dumps(found))
+
+
 def measure(question_file: Path, run: Path, *, failures: dict[str, str]) -> None:
     """Measure every cell of a question that the run does not have yet, and write its rows.
 
@@ -103,7 +131,7 @@ def measure(question_file: Path, run: Path, *, failures: dict[str, str]) -> None
 
     question = Question.read(question_file)
     open_run(run, selection={}, plan={"question": question_file.name})
-    references = References(lambda case: question.checkpoints[case.id])
+    references = References(question.checkpoint_of)
 
     def load(cell: Cell, checkpoint: Checkpoint) -> Runner:
         if cell.mode.port in {"bridge", "hooked"} and "transformer-lens" in failures:
@@ -117,7 +145,7 @@ def measure(question_file: Path, run: Path, *, failures: dict[str, str]) -> None
         if cell.id in done:
             continue
         plan = Plan(
-            prompts=question.prompts[cell.case.id],
+            prompts=question.prompts.get(cell.case.id, ()),
             shrink_seconds=0.0,
             lenient=True,
             exchange=question.exchange,

@@ -127,6 +127,28 @@ def import_failures(subject: Subject) -> dict[str, str]:
     return found
 
 
+def shrunk_in(
+    subject: Subject, known: Sequence[tuple[str, str]]
+) -> dict[tuple[str, str], dict[str, str]]:
+    """Make the shrunk checkpoints of the architectures that only a subject's transformers knows.
+
+    Gives, by type and variant, `path` and `digest` of the checkpoint, or the `reason` why there is
+    none. What was found is kept beside the environment only as the checkpoints themselves are.
+
+    Raises:
+        EnvironmentUnavailable: the worker ended before it was done; says its last words.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        expected = _expectation(subject, Path(folder))
+        listed, made = Path(folder) / "known.json", Path(folder) / "made.json"
+        listed.write_text(json.dumps(known))
+        arguments = [_WORKER, "shrink", str(expected), str(listed), str(made)]
+        finished = run_in(subject.environment, _BOOTSTRAP, arguments, cwd=Path(folder))
+        _check(finished.returncode, finished.stderr, subject)
+        rows = json.loads(made.read_text())
+    return {(row.pop("family"), row.pop("variant")): row for row in rows}
+
+
 def measure_in(
     subject: Subject,
     question: Path,

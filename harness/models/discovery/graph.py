@@ -96,6 +96,10 @@ class Graph:
                 waiting.extend(self.live_inputs(number))
         return frozenset(found)
 
+    def leads(self, first: int, last: int) -> bool:
+        """Say whether a value was made of another one, through live values."""
+        return first in self.ancestors(last, stop=lambda number: number <= first)
+
     def uses(self, value: int) -> frozenset[int]:
         """Give every value that a value was made of, whether it was made of the tokens or not."""
         found: set[int] = set()
@@ -162,7 +166,7 @@ class Graph:
         if not names & NORMALISING or names & (CONTRACTIONS | SOFTMAXES):
             return False
         one, other = self.tensor(call.taken), self.tensor(call.given)
-        return one.shape == other.shape and call.taken in self.ancestors(call.given)
+        return one.shape == other.shape and self.leads(call.taken, call.given)
 
     def innermost(self, *values: int) -> Call | None:
         """Give the shortest run of a module in which all of these values arose."""

@@ -115,7 +115,7 @@ def _find_norm(graph: Graph, block: Block, token: int, found: Found) -> None:
         if call.end > block.call.start or call.given is None or call.taken is None:
             continue
         if graph.same(call.given, block.enters) and graph.is_norm(call) and graph.runs_once(call):
-            if token in graph.ancestors(call.taken):
+            if graph.leads(token, call.taken):
                 found.taps["embed_ln.out"] = Tap(module=call.path)
                 found.norms["embed_ln.out"] = call
             return
@@ -131,7 +131,7 @@ def find_last_norm(
         for call in graph.recording.calls
         if block.call.end <= call.start < before
         and call.taken is not None
-        and block.leaves in graph.ancestors(call.taken)
+        and graph.leads(block.leaves, call.taken)
         and call.given in ancestors
         and graph.is_norm(call)
     ]
