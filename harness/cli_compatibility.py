@@ -58,7 +58,9 @@ def compatibility(
     cells = read_cells(folder)
     _check_whole(folder, selection, cells, architectures)
     place = _place(out)
-    where = f" --out {place}/{out.name}" if place is not None and out != PAGE else ""
+    where = (
+        f" --out {Path(place, out.name).as_posix()}" if place is not None and out != PAGE else ""
+    )
     page = Page(
         described=described,
         architectures=architectures,

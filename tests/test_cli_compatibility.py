@@ -186,9 +186,7 @@ def test_a_run_of_another_transformers_is_refused(refused):
     assert "install transformers==4.40.0" in said
 
 
-@pytest.mark.parametrize(
-    "case", [Case(family="gpt9", checkpoint=SHRUNK), Case(family="llama", variant="gqa")]
-)
+@pytest.mark.parametrize("case", [Case(family="gpt9", checkpoint=SHRUNK), Case(family="llama")])
 def test_a_run_with_cells_of_no_architecture_of_the_profile_is_refused(refused, case):
     strange = Cell(case=case, loading_mode="bridge", dtype="exact")
     write_run([*asked(LLAMA, BERT), strange])
@@ -253,6 +251,9 @@ def test_a_page_outside_of_the_repository_links_to_nothing_and_names_no_place(
     assert str(out.parent) not in out.read_text()
     assert call()[0] == 0
     assert "[known](findings/x.md)" in PAGE.read_text()
+    assert call("--out", "page.md")[0] == 0
+    assert "[known](docs/findings/x.md)" in Path("page.md").read_text()
+    assert "`harness compatibility a-run --out page.md`" in Path("page.md").read_text()
 
 
 def test_a_folder_is_no_place_for_the_page(refused):

@@ -162,6 +162,13 @@ def test_a_known_cell_links_to_what_is_written_of_it_from_the_page():
     assert "### Red" not in page
 
 
+def test_a_mode_that_is_known_in_one_dtype_and_passes_in_another_is_known():
+    page = page_of(row(), row("known", dtype="float32"))
+    assert entries(page)["bridge"].startswith("✓ exact (3e-16)<br>[known]")
+    assert count(page, "bridge: known") == [1, 0, 0, 1]
+    assert count(page, "bridge: ✓") == [0, 0, 0, 0]
+
+
 def test_a_known_cell_without_a_page_is_named_and_one_with_two_links_to_both():
     assert entries(page_of(row("known", limitation=None)))["bridge"].startswith("known exact<br>")
     page = page_of(row("known", limitation=f"{FINDING} https://x.org/1"))
@@ -282,6 +289,11 @@ def test_probes_are_counted_of_those_that_could_be_asked_and_the_others_named():
 def test_a_reference_that_keeps_all_that_it_owes_is_green_though_it_does_not_owe_all():
     page = page_of(probe(), probe("unavailable", "pattern"))
     assert entries(page)["reference probes"] == "1/1<br>– pattern"
+    assert count(page, "references' probes: ✓") == [1, 0, 0, 1]
+
+
+def test_a_probe_of_the_reference_may_meet_the_references_own_code_alone():
+    page = page_of(probe(sites_passed_through=30))
     assert count(page, "references' probes: ✓") == [1, 0, 0, 1]
 
 
