@@ -15,7 +15,15 @@ from typing import Annotated, Final
 import typer
 from rich.console import Console
 
-from harness import cli_convert, cli_coverage, cli_explain, cli_gate, cli_search, cli_shrink
+from harness import (
+    cli_compatibility,
+    cli_convert,
+    cli_coverage,
+    cli_explain,
+    cli_gate,
+    cli_search,
+    cli_shrink,
+)
 from harness.case import BY_PROCESSING
 from harness.cli_names import RUNS, found_run
 from harness.errors import HarnessError, UsageError
@@ -28,6 +36,7 @@ app = typer.Typer(
 cli_gate.register(app)
 cli_search.register(app)
 cli_coverage.register(app)
+cli_compatibility.register(app)
 cli_convert.register(app)
 cli_explain.register(app)
 cli_shrink.register(app)

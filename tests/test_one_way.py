@@ -15,6 +15,7 @@ MEASURING = JUDGING | {"provenance", "models", "cache", "coverage"}
 BELOW = MEASURING | {"measure", "judge", "report", "selection", "scheduling", "versions"}
 BELOW |= {"profile", "known"}
 COMMANDS = BELOW | {"gating", "searching", "cli_names"}
+COMMANDS |= {"cli_compatibility"}
 COMMANDS |= {"cli_convert", "cli_coverage", "cli_explain", "cli_gate", "cli_search", "cli_shrink"}
 
 # Each room, and the rooms that it may import besides itself.
@@ -42,6 +43,7 @@ ROOMS = {
     "searching": BELOW | {"gating"},
     "cli_search": BELOW | {"gating", "cli_gate", "searching"},
     "cli_convert": BELOW,
+    "cli_compatibility": BELOW | {"gating", "cli_names"},
     "cli_coverage": BELOW,
     "cli_shrink": BELOW,
     "cli_names": BASE | {"profile", "selection"},
