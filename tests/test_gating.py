@@ -250,6 +250,34 @@ def test_a_gate_of_breadth_asks_every_architecture():
     assert case.id == "arcee-default@shrunk"
 
 
+def test_types_that_only_one_side_knows_are_asked_with_what_it_made_of_them(monkeypatch):
+    made = checkpoint_of(Case(family="llama"))
+    asked_for = []
+
+    def shrunk_in(side, known):
+        asked_for.append(("arcee", "default") in known)
+        entry = {"path": str(made.path), "digest": made.digest}
+        found = {("tomorrow", "default"): entry, ("never", "default"): {"reason": "it is too new"}}
+        return found if side.spec == "new" else {}
+
+    monkeypatch.setattr(gating, "shrunk_in", shrunk_in)
+    sides = (subject("old", transformers="5.0.0"), subject("new", transformers="99.0.0"))
+    breadth = Selection(profile=("breadth",), mode=("hf_sdpa",), dtype=("exact",), probe=("none",))
+    found = question_for(
+        dataclasses.replace(breadth, family=("arcee", "tomorrow", "never")), sides, drawn=0, seed=0
+    )
+    assert asked_for == [True, True]
+    assert found.checkpoints["tomorrow-default@shrunk"] == made
+    assert found.absent == {"never-default@shrunk": "it is too new"}
+    names = {cell.case.family for cell in found.cells}
+    assert names == {"arcee", "tomorrow", "never"}
+    assert gating.made_elsewhere(ONE_CELL, sides) == {}
+    here = subject("new", transformers=current_environment().versions["transformers"])
+    assert gating.made_elsewhere(breadth, (here,)) == {}
+    narrowed = dataclasses.replace(breadth, family=("arcee",))
+    assert gating.made_elsewhere(narrowed, sides) == {}
+
+
 def test_a_checkpoint_of_ones_own_is_of_the_family_that_its_config_states(tmp_path):
     shutil.copytree(checkpoint_of(Case(family="gpt2")).path, tmp_path / "mine")
     (case,) = gating.cases_for(Selection(checkpoint=(f"folder:{tmp_path / 'mine'}",)))

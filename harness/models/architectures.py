@@ -9,7 +9,7 @@ import transformers
 from transformers.models.auto import modeling_auto
 
 from harness.case import SHRUNK
-from harness.errors import CheckpointError
+from harness.errors import CheckpointError, Refused
 from harness.models.families import FAMILIES
 from harness.models.family import Family
 
@@ -135,6 +135,9 @@ def record_of(case: Case, checkpoint: Checkpoint) -> Family:
 
     A hand-written record speaks of one class; of a type's other ones (BERT as a decoder, Gemma 3
     with eyes) the sites are found.
+
+    Raises:
+        Refused: a shrunk checkpoint is of an architecture that this release lacks.
     """
     written = FAMILIES.get(case.family)
     if written is not None and case.checkpoint != SHRUNK:
@@ -144,7 +147,14 @@ def record_of(case: Case, checkpoint: Checkpoint) -> Family:
         and written.config["architectures"] == checkpoint.config["architectures"]
     ):
         return written
-    return automatic(case.family, auto_class_of(checkpoint.config))
+    try:
+        return automatic(case.family, auto_class_of(checkpoint.config))
+    except CheckpointError as error:
+        if case.checkpoint != SHRUNK:
+            raise
+        (stated,) = checkpoint.config["architectures"]
+        message = f"transformers {transformers.__version__} has no {stated}"
+        raise Refused(message) from error
 
 
 def automatic(name: str, auto_class: str) -> Family:

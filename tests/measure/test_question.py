@@ -3,7 +3,7 @@ import json
 import pytest
 
 from harness.case import Case, Cell, Limitation, Prompt
-from harness.errors import SelectionError
+from harness.errors import SelectionError, Unavailable
 from harness.measure.question import Question, ask, ask_again, cell_of, prompt_of
 from harness.models.checkpoints import checkpoint_of
 
@@ -33,7 +33,7 @@ def test_a_question_is_read_as_it_was_written(question, tmp_path):
 def test_a_written_question_is_plain_json(question, tmp_path):
     question.write(tmp_path / "question.json")
     content = json.loads((tmp_path / "question.json").read_text())
-    assert content.keys() == {"cells", "checkpoints", "prompts", "exchange"}
+    assert content.keys() == {"cells", "checkpoints", "prompts", "absent", "exchange"}
     assert content["cells"][0]["family"] == "gpt2"
 
 
@@ -108,3 +108,26 @@ def test_a_stored_row_gives_its_prompt():
     row = {"tokens": [[5, 6], [0, 7]], "attention_mask": [[1, 1], [0, 1]], "origin": "a test"}
     assert prompt_of(row) == PROMPT
     assert prompt_of(row).prompt_id == PROMPT.prompt_id
+
+
+def test_a_case_without_a_checkpoint_is_asked_and_says_why(tmp_path):
+    blt = Case(family="blt", checkpoint="shrunk")  # its default config builds no text model
+    cells = (cell("gpt2"), Cell(case=blt, loading_mode="hf_sdpa", dtype="exact"))
+    found = ask(cells, drawn=0, seed=0)
+    assert [each.case.id for each in found.cells] == ["gpt2-default", "blt-default@shrunk"]
+    assert found.absent.keys() == {"blt-default@shrunk"}
+    found.write(tmp_path / "question.json")
+    again = Question.read(tmp_path / "question.json")
+    assert again.absent == found.absent
+    with pytest.raises(Unavailable, match="no small config of it builds and runs"):
+        again.checkpoint_of(blt)
+    assert again.checkpoint_of(cells[0].case) == found.checkpoints["gpt2-default"]
+
+
+def test_a_checkpoint_that_another_release_made_is_taken_as_it_is():
+    made = checkpoint_of(Case(family="llama"))
+    new, lost = (Case(family=name, checkpoint="shrunk") for name in ("tomorrow", "never"))
+    cells = [Cell(case=case, loading_mode="hf_sdpa", dtype="exact") for case in (new, lost)]
+    found = ask(cells, drawn=0, seed=0, made={new.id: made, lost.id: "it does not build"})
+    assert found.checkpoints == {new.id: made}
+    assert found.absent == {lost.id: "it does not build"}

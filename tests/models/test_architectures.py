@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from harness.case import SHRUNK, Case
-from harness.errors import CheckpointError
+from harness.errors import CheckpointError, Refused
 from harness.models.architectures import (
     architecture_of,
     architectures,
@@ -54,6 +54,14 @@ def test_of_any_other_class_the_sites_are_found(family, architecture, causal):
     record = record_of(Case(family=family, checkpoint=SHRUNK), stating(architecture))
     assert record == automatic(family, auto_class_of({"architectures": [architecture]}))
     assert (record.automatic, record.causal) == (True, causal)
+
+
+def test_a_shrunk_checkpoint_of_an_architecture_of_another_release_is_refused():
+    later = stating("TomorrowForCausalLM")
+    with pytest.raises(Refused, match=r"transformers \S+ has no TomorrowForCausalLM"):
+        record_of(Case(family="tomorrow", checkpoint=SHRUNK), later)
+    with pytest.raises(CheckpointError, match="import the module that registers it"):
+        record_of(Case(family="tomorrow", checkpoint="folder:mine"), later)
 
 
 @pytest.mark.parametrize("stated", [{}, {"architectures": ["NobodyForCausalLM"]}])

@@ -7,6 +7,8 @@ import pytest
 from harness.case import Case, Cell
 from harness.errors import EnvironmentUnavailable, RequirementError
 from harness.measure.question import ask
+from harness.models.architectures import architectures
+from harness.models.checkpoints import checkpoint_of
 from harness.record import read_cells
 from harness.versions import measuring
 from harness.versions.measuring import (
@@ -151,3 +153,13 @@ def test_a_question_is_measured_in_a_process_of_its_own(tmp_path):
 
 def test_here_everything_imports():
     assert import_failures(subject()) == {}
+
+
+def test_architectures_that_are_not_known_are_shrunk_by_the_worker():
+    every = [(each.model_type, each.variant) for each in architectures()]
+    unknown = {("arcee", "default"), ("blt", "default")}
+    found = measuring.shrunk_in(subject(), [each for each in every if each not in unknown])
+    assert found.keys() == unknown
+    made = checkpoint_of(Case(family="arcee", checkpoint="shrunk"))
+    assert found["arcee", "default"] == {"path": str(made.path.resolve()), "digest": made.digest}
+    assert "no small config" in found["blt", "default"]["reason"]
