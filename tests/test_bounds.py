@@ -47,3 +47,10 @@ def test_every_dtype_has_a_bound_above_what_its_rounding_makes(dtype):
 def test_what_masks_out_lies_far_below_any_score(dtype):
     kind = KINDS.get(dtype, torch.float64)
     assert torch.finfo(kind).min < bounds.masked_below(dtype) < -1e4
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_mask_that_was_divided_with_the_scores_masks_out_still(dtype):
+    kind = KINDS.get(dtype, torch.float64)
+    d_head = 8 if dtype == "float16" else 256
+    assert torch.finfo(kind).min / d_head**0.5 < bounds.masked_below(dtype)
