@@ -109,8 +109,11 @@ class Model:
 
     @property
     def is_encoder_decoder(self) -> bool:
-        """Say whether a decoder reads an encoder."""
-        return bool(self.config.get("is_encoder_decoder"))
+        """Say whether a decoder reads an encoder: by the config that the model was built with.
+
+        A config.json says it of its nested decoder too, and of a type whose decoder runs alone.
+        """
+        return bool(self.reference.runner.model.config.is_encoder_decoder)
 
     @property
     def takes_positions(self) -> bool:
