@@ -1,7 +1,8 @@
 """Profiles: which cells a case is asked without a word. Data only.
 
 `default` are the families with hand-written records, in every variant and mode; `breadth` is every
-text architecture that the installed transformers has, in the modes that people use.
+text architecture that the installed transformers has, in the modes that people use: exactly, where
+meaning stands out, and in bfloat16, which casts the most; float32 between them is asked by name.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ DEFAULT: Final = Profile(
 BREADTH: Final = Profile(
     name="breadth",
     modes=("hf_sdpa", "bridge", "bridge_compat"),
-    dtypes=DEFAULT_DTYPES,
+    dtypes=(EXACT, "bfloat16"),
     probe_modes=("hf_eager",),
     probe_dtypes=(EXACT,),
 )
