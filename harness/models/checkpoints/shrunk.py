@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-GENERATOR_VERSION: Final = 4
+GENERATOR_VERSION: Final = 5
 """Raised by whoever changes what a shrunk checkpoint becomes, so that old caches are left alone."""
 
 _SPREAD: Final = 0.3

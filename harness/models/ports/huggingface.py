@@ -12,7 +12,6 @@ import torch
 from harness.errors import CaptureError, Refused
 from harness.models import discovery  # asked when it runs: it reads what ports read with
 from harness.models.architectures import record_of
-from harness.models.family import Family
 from harness.models.layouts import Scaled, Times, n_heads
 from harness.models.ports.asking import PLAIN, chunk_inputs, logits_of, model_inputs
 from harness.models.ports.attention_trace import AttentionTrace
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
 
     from harness.case import Cell, Prompt
     from harness.models.checkpoints import Checkpoint
-    from harness.models.family import Tap
+    from harness.models.family import Family, Tap
     from harness.models.ports.asking import Asking, Edit
 
 _NO_ACTIVATIONS = "transformers has no run_with_cache"

@@ -2,13 +2,11 @@
 
 from harness.models.shrinking.building import (
     Tiny,
-    quiet,
-    run_once,
-    seeded,
     tiny_of_config,
     tiny_of_type,
     without_bookkeeping,
 )
+from harness.models.shrinking.running import quiet, run_once, seeded
 
 __all__ = [
     "Tiny",
