@@ -7,9 +7,11 @@ from harness.models.shrinking.building import (
     without_bookkeeping,
 )
 from harness.models.shrinking.running import quiet, run_once, seeded
+from harness.models.shrinking.variants import experiment
 
 __all__ = [
     "Tiny",
+    "experiment",
     "quiet",
     "run_once",
     "seeded",
