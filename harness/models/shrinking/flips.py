@@ -17,6 +17,7 @@ import torch
 from transformers.activations import ACT2FN
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
+from harness.models.shrinking.running import quiet
 from harness.models.shrinking.sizes import depth_of
 
 if TYPE_CHECKING:
@@ -84,7 +85,8 @@ def without_derived(config: Mapping[str, Any]) -> dict[str, Any]:
     known |= {name for name in config if _LEFT_ALONE.search(name)}
     declared = {name: value for name, value in config.items() if name in known}
     try:
-        again = kind.from_dict(copy.deepcopy(declared)).to_dict()
+        with quiet():
+            again = kind.from_dict(copy.deepcopy(declared)).to_dict()
     except Exception:  # noqa: BLE001 - each class has errors of its own; it derives nothing, then
         return dict(config)
     return {
