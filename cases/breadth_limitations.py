@@ -1,4 +1,7 @@
-"""What is known to differ of architectures measured as tiny checkpoints, by type and kind."""
+"""What is known to differ of architectures measured as tiny checkpoints, by type and kind.
+
+Of a kind with flipped fields, the kind is called `causal_off_default` or the like.
+"""
 
 from cases import ALL
 from harness.case import Limitation

@@ -20,8 +20,7 @@ from harness.models.architectures import automatic
 from harness.models.checkpoints import hub, shrunk, twin
 from harness.models.checkpoints.folder import open_folder
 from harness.models.ports.loading import load_model
-from harness.models.shrinking import run_once
-from harness.models.shrinking.building import quiet
+from harness.models.shrinking import quiet, run_once
 
 COMMAND = Path(sys.executable).with_name("harness")
 COMMIT = "4e20de362430cd3b72f300e6b0f18e50e7166e08"

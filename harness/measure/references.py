@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from harness.case import EXACT, Cell
+from harness.exact import true_float64
 from harness.measure.capture import capture
 from harness.measure.compare import relative_distance
 from harness.measure.entries import entries
-from harness.measure.exact import true_float64
 from harness.measure.fingerprint import Fingerprint
 from harness.measure.relations import EQUAL, SHIFT, layer_site, may_shift
 from harness.models.checkpoints import checkpoint_of

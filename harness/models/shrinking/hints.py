@@ -90,9 +90,8 @@ HINTS: Final[Mapping[str, Hint]] = {
     ),
     "esm": Hint(_NO_DEFAULT, {"vocab_size": 96, "pad_token_id": 3, "mask_token_id": 4}),
     "reformer": Hint(
-        "it must be told to decode, and its axes must fill d_model and the length",
+        "its axes must fill d_model and the length",
         {
-            "is_decoder": True,
             "attn_layers": ["local", "lsh"],
             "axial_pos_shape": [4, 6],
             "axial_pos_embds_dim": [8, 24],
