@@ -85,9 +85,6 @@ HINTS: Final[Mapping[str, Hint]] = {
         },
     ),
     "neomme": Hint("two axes share the rotated part", {"head_dim": 16}),
-    "nystromformer": Hint(
-        "landmarks must divide the length", {"segment_means_seq_len": 24, "num_landmarks": 4}
-    ),
     "esm": Hint(_NO_DEFAULT, {"vocab_size": 96, "pad_token_id": 3, "mask_token_id": 4}),
     "reformer": Hint(
         "its axes must fill d_model and the length",
