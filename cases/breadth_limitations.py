@@ -1,13 +1,35 @@
 """What is known to differ of architectures measured as tiny checkpoints, by type and kind."""
 
+from __future__ import annotations
+
+from typing import Final
+
 from cases import ALL
+from cases.limitations import (
+    AFTER_TRANSFORMER_LENS,
+    BRIDGE,
+)
 from harness.case import Limitation
 
-_KINDS = {"bert": "masked", "t5": "seq2seq"}
+_KINDS: Final = {"bert": "masked", "t5": "seq2seq"}
+
+_WITHOUT_ROPE: Final = Limitation(
+    outcome="raises",
+    words="Original component not set for model.rotary_emb",
+    reason="position_embedding_type=None is taken for rope, and no rotary embedding is there",
+    link="docs/findings/granitemoehybrid-without-rope-does-not-run.md",
+    until=AFTER_TRANSFORMER_LENS,
+    loading_modes=BRIDGE,
+)
+
+# What was found on tiny checkpoints: a type's word on one of its kinds.
+_FOUND: Final[tuple[tuple[str, str, tuple[Limitation, ...]], ...]] = (
+    ("granitemoehybrid", "causal", (_WITHOUT_ROPE,)),
+)
 
 # What is known of a family with cases of its own holds for its shrunk checkpoint too.
-LIMITATIONS: dict[tuple[str, str], tuple[Limitation, ...]] = {
+LIMITATIONS: Final[dict[tuple[str, str], tuple[Limitation, ...]]] = {
     (case.family, _KINDS.get(case.family, "causal")): case.limitations
     for case in ALL
     if (case.variant, case.checkpoint) == ("default", "synthetic")
-}
+} | {(name, kind): known for name, kind, known in _FOUND}
