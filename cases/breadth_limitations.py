@@ -8,6 +8,7 @@ from cases import ALL
 from cases.limitations import (
     AFTER_TRANSFORMER_LENS,
     BRIDGE,
+    DECODER_TAKEN_FOR_THE_WHOLE,
 )
 from harness.case import Limitation
 
@@ -24,6 +25,10 @@ _WITHOUT_ROPE: Final = Limitation(
 
 # What was found on tiny checkpoints: a type's word on one of its kinds.
 _FOUND: Final[tuple[tuple[str, str, tuple[Limitation, ...]], ...]] = (
+    *(
+        (name, "causal", (DECODER_TAKEN_FOR_THE_WHOLE,))
+        for name in ("bart", "blenderbot", "marian", "mbart", "pegasus")
+    ),
     ("granitemoehybrid", "causal", (_WITHOUT_ROPE,)),
 )
 

@@ -31,6 +31,15 @@ PATTERN_AS_SCORES: Final = Limitation(
     loading_modes=BRIDGE,
 )
 
+DECODER_TAKEN_FOR_THE_WHOLE: Final = Limitation(
+    outcome="raises",
+    words="has no attribute 'encoder'",
+    reason="a decoder alone gets the adapter of the encoder-decoder with its model_type",
+    link="docs/findings/decoder-taken-for-the-whole-model.md",
+    until=AFTER_TRANSFORMER_LENS,
+    loading_modes=BRIDGE,
+)
+
 REFACTOR_NEEDS_QUERY_BIASES: Final = Limitation(
     outcome="raises",
     words="b_Q not found at key",
