@@ -9,6 +9,7 @@ from cases.limitations import (
     AFTER_TRANSFORMER_LENS,
     BRIDGE,
     DECODER_TAKEN_FOR_THE_WHOLE,
+    gated_mlp_left_out,
 )
 from harness.case import Limitation
 
@@ -29,6 +30,8 @@ _FOUND: Final[tuple[tuple[str, str, tuple[Limitation, ...]], ...]] = (
         (name, "causal", (DECODER_TAKEN_FOR_THE_WHOLE,))
         for name in ("bart", "blenderbot", "marian", "mbart", "pegasus")
     ),
+    ("bitnet", "causal", (gated_mlp_left_out("blocks.0.mlp_out"),)),
+    ("deepseek_v4", "causal", (gated_mlp_left_out("logits"),)),
     ("granitemoehybrid", "causal", (_WITHOUT_ROPE,)),
 )
 

@@ -167,3 +167,15 @@ def post_norm_branches(*variants: str) -> Limitation:
         variants=variants,
         loading_modes=BRIDGE,
     )
+
+
+def gated_mlp_left_out(site: str) -> Limitation:
+    """Say that processing leaves out what a gated MLP does besides, first seen at the site."""
+    return Limitation(
+        outcome="differs",
+        sites=(site,),
+        reason="once weights are processed, the bridge computes a plain gated MLP by itself",
+        link="docs/findings/processed-gated-mlp-leaves-out-what-its-module-does.md",
+        until=AFTER_TRANSFORMER_LENS,
+        loading_modes=("bridge_compat",),
+    )
