@@ -23,6 +23,14 @@ _WITHOUT_ROPE: Final = Limitation(
     until=AFTER_TRANSFORMER_LENS,
     loading_modes=BRIDGE,
 )
+_FOLDED_WITHOUT_LAYOUT: Final = Limitation(
+    outcome="raises",
+    words="The size of tensor a",
+    reason="norms are folded into weights of which the adapter does not say how they lie",
+    link="docs/findings/falcon-h1-is-folded-without-layout.md",
+    until=AFTER_TRANSFORMER_LENS,
+    loading_modes=("bridge_compat",),
+)
 
 # What was found on tiny checkpoints: a type's word on one of its kinds.
 _FOUND: Final[tuple[tuple[str, str, tuple[Limitation, ...]], ...]] = (
@@ -32,6 +40,7 @@ _FOUND: Final[tuple[tuple[str, str, tuple[Limitation, ...]], ...]] = (
     ),
     ("bitnet", "causal", (gated_mlp_left_out("blocks.0.mlp_out"),)),
     ("deepseek_v4", "causal", (gated_mlp_left_out("logits"),)),
+    ("falcon_h1", "causal", (_FOLDED_WITHOUT_LAYOUT,)),
     ("granitemoehybrid", "causal", (_WITHOUT_ROPE,)),
 )
 
