@@ -31,6 +31,14 @@ _FOLDED_WITHOUT_LAYOUT: Final = Limitation(
     until=AFTER_TRANSFORMER_LENS,
     loading_modes=("bridge_compat",),
 )
+_MASK_READS_AHEAD: Final = Limitation(
+    outcome="differs",
+    sites=("logits",),
+    reason="a mask that says what is padded is taken for one that has causality in it",
+    link="docs/findings/openai-gpt-with-a-mask-reads-ahead.md",
+    until=AFTER_TRANSFORMER_LENS,
+    loading_modes=BRIDGE,
+)
 
 # What was found on tiny checkpoints: a type's word on one of its kinds.
 _FOUND: Final[tuple[tuple[str, str, tuple[Limitation, ...]], ...]] = (
@@ -42,6 +50,7 @@ _FOUND: Final[tuple[tuple[str, str, tuple[Limitation, ...]], ...]] = (
     ("deepseek_v4", "causal", (gated_mlp_left_out("logits"),)),
     ("falcon_h1", "causal", (_FOLDED_WITHOUT_LAYOUT,)),
     ("granitemoehybrid", "causal", (_WITHOUT_ROPE,)),
+    ("openai-gpt", "causal", (_MASK_READS_AHEAD,)),
 )
 
 # What is known of a family with cases of its own holds for its shrunk checkpoint too.
