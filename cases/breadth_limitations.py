@@ -39,6 +39,15 @@ _MASK_READS_AHEAD: Final = Limitation(
     until=AFTER_TRANSFORMER_LENS,
     loading_modes=BRIDGE,
 )
+_CACHE_IN_FLOAT32: Final = Limitation(
+    outcome="raises",
+    words="have the same dtype",
+    reason="keys go into the cache in float32, and values come back from it so",
+    link="docs/findings/codegen-bfloat16-with-a-cache-raises.md",
+    until=AFTER_TRANSFORMER_LENS,
+    loading_modes=BRIDGE,
+    dtypes=("bfloat16",),
+)
 
 # What was found on tiny checkpoints: a type's word on one of its kinds.
 _FOUND: Final[tuple[tuple[str, str, tuple[Limitation, ...]], ...]] = (
@@ -47,6 +56,7 @@ _FOUND: Final[tuple[tuple[str, str, tuple[Limitation, ...]], ...]] = (
         for name in ("bart", "blenderbot", "marian", "mbart", "pegasus")
     ),
     ("bitnet", "causal", (gated_mlp_left_out("blocks.0.mlp_out"),)),
+    ("codegen", "causal", (_CACHE_IN_FLOAT32,)),
     ("deepseek_v4", "causal", (gated_mlp_left_out("logits"),)),
     ("falcon_h1", "causal", (_FOLDED_WITHOUT_LAYOUT,)),
     ("granitemoehybrid", "causal", (_WITHOUT_ROPE,)),
