@@ -9,7 +9,10 @@ from cases.limitations import (
     AFTER_TRANSFORMER_LENS,
     BRIDGE,
     DECODER_TAKEN_FOR_THE_WHOLE,
+    PATTERN_AS_CROSS_SCORES,
+    PATTERN_AS_SCORES,
     gated_mlp_left_out,
+    post_norm_alias,
 )
 from harness.case import Limitation
 
@@ -60,7 +63,14 @@ _FOUND: Final[tuple[tuple[str, str, tuple[Limitation, ...]], ...]] = (
     ("deepseek_v4", "causal", (gated_mlp_left_out("logits"),)),
     ("falcon_h1", "causal", (_FOLDED_WITHOUT_LAYOUT,)),
     ("granitemoehybrid", "causal", (_WITHOUT_ROPE,)),
+    ("jamba", "causal", (PATTERN_AS_SCORES,)),
     ("openai-gpt", "causal", (_MASK_READS_AHEAD,)),
+    (
+        "roberta",
+        "masked",
+        (PATTERN_AS_SCORES, post_norm_alias("attn_out"), post_norm_alias("resid_mid")),
+    ),
+    ("t5gemma", "seq2seq", (PATTERN_AS_CROSS_SCORES,)),
 )
 
 # What is known of a family with cases of its own holds for its shrunk checkpoint too.

@@ -31,6 +31,8 @@ PATTERN_AS_SCORES: Final = Limitation(
     loading_modes=BRIDGE,
 )
 
+PATTERN_AS_CROSS_SCORES: Final = replace(PATTERN_AS_SCORES, sites=("cross_attn.attn_scores",))
+
 DECODER_TAKEN_FOR_THE_WHOLE: Final = Limitation(
     outcome="raises",
     words="has no attribute 'encoder'",
