@@ -100,6 +100,7 @@ def test_a_reproduction_needs_nothing_of_this_project(page):
         "diffusers",
         "einops",
         "nnterp",
+        "subprocess",  # replaced, so that the page on an installation installs nothing
         "torch",
         "transformer_lens",
         "transformers",
