@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import cases
+from cases.breadth_limitations import LIMITATIONS
 
 ROOT = Path(__file__).parent.parent
 FINDINGS = ROOT / "docs" / "findings"
@@ -35,6 +36,7 @@ print(json.dumps(printed))
 
 def limitations():
     found = [item for case in cases.ALL for item in case.limitations]
+    found += [item for items in LIMITATIONS.values() for item in items]
     assert found
     return found
 
