@@ -5,7 +5,15 @@ from dataclasses import replace
 from typing import Final
 
 from cases import ALL
-from cases.limitations import PATTERN_AS_SCORES, post_norm_alias, silent_rotary_hooks
+from cases.limitations import (
+    AFTER_TRANSFORMER_LENS,
+    AFTER_TRANSFORMERS,
+    BRIDGE,
+    HUGGING_FACE,
+    PATTERN_AS_SCORES,
+    post_norm_alias,
+    silent_rotary_hooks,
+)
 from cases.t5 import CROSS_UNMASKED, EMBED_SILENT, SELF_UNMASKED
 from harness.case import Limitation
 
@@ -20,6 +28,52 @@ _OF_CASES: Final = {
 
 _PATTERN_AS_ALL_SCORES: Final = replace(
     PATTERN_AS_SCORES, sites=("attn.attn_scores", "cross_attn.attn_scores")
+)
+
+_LED_SILENT: Final = Limitation(
+    outcome="silent",
+    sites=("attn.attn_scores", "attn.pattern", "cross_attn.attn_scores", "cross_attn.pattern"),
+    reason="LED's attention returns its weights only where a loaded config asks for them",
+    link="docs/findings/led-attention-hooks-silent-in-a-loaded-model.md",
+    until=AFTER_TRANSFORMER_LENS,
+    loading_modes=BRIDGE,
+)
+
+_ROUTER_GIVES_INDICES: Final = Limitation(
+    outcome="raises",
+    words="mlp.router: the port's tensor is",
+    reason="the hook of Granite MoE's router gives the indices of the chosen experts",
+    link="docs/findings/granitemoe-router-hook-fires-expert-indices.md",
+    until=AFTER_TRANSFORMER_LENS,
+    loading_modes=BRIDGE,
+)
+
+_BIAS_AS_PATTERN: Final = Limitation(
+    outcome="local",
+    sites=("attn.attn_scores", "attn.pattern", "cross_attn.attn_scores", "cross_attn.pattern"),
+    reason="hook_pattern and hook_attn_scores fire the position bias",
+    link="docs/findings/switch-pattern-hook-fires-the-position-bias.md",
+    until=AFTER_TRANSFORMER_LENS,
+    loading_modes=BRIDGE,
+)
+
+_EMBED_UNSCALED: Final = Limitation(
+    outcome="local",
+    sites=("embed",),
+    reason="the embedding is scaled behind the module that embed.hook_out stands on",
+    link="docs/findings/recurrent-gemma-embed-hook-lacks-the-scale.md",
+    until=AFTER_TRANSFORMER_LENS,
+    loading_modes=BRIDGE,
+)
+
+_PADDING_READ: Final = Limitation(
+    outcome="differs",
+    sites=("mixer_out",),
+    reason="the recurrent blocks read padding, which eager attention and sdpa fill differently",
+    link="docs/findings/recurrent-gemma-reads-padding.md",
+    until=AFTER_TRANSFORMERS,
+    loading_modes=HUGGING_FACE,
+    dtypes=("exact", "float32"),  # below the rounding of bfloat16
 )
 
 # A limitation, a kind, and the types of that kind that have it.
@@ -53,10 +107,15 @@ _OF_TYPES: Final[tuple[tuple[Limitation, str, tuple[str, ...]], ...]] = (
     (PATTERN_AS_SCORES, "seq2seq", ("t5gemma2",)),
     (post_norm_alias("attn_out"), "causal", ("bert",)),
     (post_norm_alias("resid_mid"), "causal", ("bert",)),
-    (post_norm_alias("resid_mid"), "seq2seq", ("bart", "marian")),
+    (post_norm_alias("resid_mid"), "seq2seq", ("bart", "led", "marian")),
     (EMBED_SILENT, "seq2seq", ("longt5", "mt5", "switch_transformers")),
     (SELF_UNMASKED, "seq2seq", ("longt5", "mt5")),
     (CROSS_UNMASKED, "seq2seq", ("longt5", "mt5")),
+    (_BIAS_AS_PATTERN, "seq2seq", ("switch_transformers",)),
+    (_LED_SILENT, "seq2seq", ("led",)),
+    (_ROUTER_GIVES_INDICES, "causal", ("granitemoe",)),
+    (_EMBED_UNSCALED, "causal", ("recurrent_gemma",)),
+    (_PADDING_READ, "causal", ("recurrent_gemma",)),
 )
 
 
