@@ -5,80 +5,110 @@ Of a kind with flipped fields, the kind is called `causal_off_default` or the li
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from cases import ALL
+from cases.breadth_faults import (
+    BIAS_AS_PATTERN,
+    CACHE_IN_FLOAT32,
+    EMBED_UNSCALED,
+    FOLDED_WITHOUT_LAYOUT,
+    LED_SILENT,
+    MASK_READS_AHEAD,
+    PADDING_READ,
+    PATTERN_AS_ALL_SCORES,
+    ROUTER_GIVES_INDICES,
+    WITHOUT_ROPE,
+)
 from cases.limitations import (
-    AFTER_TRANSFORMER_LENS,
-    BRIDGE,
     DECODER_TAKEN_FOR_THE_WHOLE,
     PATTERN_AS_CROSS_SCORES,
     PATTERN_AS_SCORES,
     gated_mlp_left_out,
     post_norm_alias,
+    silent_rotary_hooks,
 )
+from cases.t5 import CROSS_UNMASKED, EMBED_SILENT, SELF_UNMASKED
 from harness.case import Limitation
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _KINDS: Final = {"bert": "masked", "t5": "seq2seq"}
 
-_WITHOUT_ROPE: Final = Limitation(
-    outcome="raises",
-    words="Original component not set for model.rotary_emb",
-    reason="position_embedding_type=None is taken for rope, and no rotary embedding is there",
-    link="docs/findings/granitemoehybrid-without-rope-does-not-run.md",
-    until=AFTER_TRANSFORMER_LENS,
-    loading_modes=BRIDGE,
-)
-_FOLDED_WITHOUT_LAYOUT: Final = Limitation(
-    outcome="raises",
-    words="The size of tensor a",
-    reason="norms are folded into weights of which the adapter does not say how they lie",
-    link="docs/findings/falcon-h1-is-folded-without-layout.md",
-    until=AFTER_TRANSFORMER_LENS,
-    loading_modes=("bridge_compat",),
-)
-_MASK_READS_AHEAD: Final = Limitation(
-    outcome="differs",
-    sites=("logits",),
-    reason="a mask that says what is padded is taken for one that has causality in it",
-    link="docs/findings/openai-gpt-with-a-mask-reads-ahead.md",
-    until=AFTER_TRANSFORMER_LENS,
-    loading_modes=BRIDGE,
-)
-_CACHE_IN_FLOAT32: Final = Limitation(
-    outcome="raises",
-    words="have the same dtype",
-    reason="keys go into the cache in float32, and values come back from it so",
-    link="docs/findings/codegen-bfloat16-with-a-cache-raises.md",
-    until=AFTER_TRANSFORMER_LENS,
-    loading_modes=BRIDGE,
-    dtypes=("bfloat16",),
-)
-
-# What was found on tiny checkpoints: a type's word on one of its kinds.
-_FOUND: Final[tuple[tuple[str, str, tuple[Limitation, ...]], ...]] = (
-    *(
-        (name, "causal", (DECODER_TAKEN_FOR_THE_WHOLE,))
-        for name in ("bart", "blenderbot", "marian", "mbart", "pegasus")
-    ),
-    ("bitnet", "causal", (gated_mlp_left_out("blocks.0.mlp_out"),)),
-    ("codegen", "causal", (_CACHE_IN_FLOAT32,)),
-    ("deepseek_v4", "causal", (gated_mlp_left_out("logits"),)),
-    ("falcon_h1", "causal", (_FOLDED_WITHOUT_LAYOUT,)),
-    ("granitemoehybrid", "causal", (_WITHOUT_ROPE,)),
-    ("jamba", "causal", (PATTERN_AS_SCORES,)),
-    ("openai-gpt", "causal", (_MASK_READS_AHEAD,)),
-    (
-        "roberta",
-        "masked",
-        (PATTERN_AS_SCORES, post_norm_alias("attn_out"), post_norm_alias("resid_mid")),
-    ),
-    ("t5gemma", "seq2seq", (PATTERN_AS_CROSS_SCORES,)),
-)
-
 # What is known of a family with cases of its own holds for its shrunk checkpoint too.
-LIMITATIONS: Final[dict[tuple[str, str], tuple[Limitation, ...]]] = {
+_OF_CASES: Final = {
     (case.family, _KINDS.get(case.family, "causal")): case.limitations
     for case in ALL
     if (case.variant, case.checkpoint) == ("default", "synthetic")
-} | {(name, kind): known for name, kind, known in _FOUND}
+}
+
+# A limitation, a kind, and the types of that kind that have it.
+_OF_TYPES: Final[tuple[tuple[Limitation, str, tuple[str, ...]], ...]] = (
+    (
+        DECODER_TAKEN_FOR_THE_WHOLE,
+        "causal",
+        ("bart", "blenderbot", "marian", "mbart", "pegasus"),
+    ),
+    (gated_mlp_left_out("blocks.0.mlp_out"), "causal", ("bitnet",)),
+    (gated_mlp_left_out("logits"), "causal", ("deepseek_v4",)),
+    (CACHE_IN_FLOAT32, "causal", ("codegen",)),
+    (FOLDED_WITHOUT_LAYOUT, "causal", ("falcon_h1",)),
+    (WITHOUT_ROPE, "causal", ("granitemoehybrid",)),
+    (MASK_READS_AHEAD, "causal", ("openai-gpt",)),
+    (
+        silent_rotary_hooks(),
+        "causal",
+        ("afmoe", "codegen", "gemma4_text", "laguna", "modernbert-decoder", "olmo_hybrid"),
+    ),
+    (silent_rotary_hooks(), "seq2seq", ("t5gemma2",)),
+    (
+        PATTERN_AS_SCORES,
+        "causal",
+        (
+            "afmoe",
+            "bert",
+            "gemma4_text",
+            "jamba",
+            "laguna",
+            "llama4",
+            "llama4_text",
+            "modernbert-decoder",
+            "olmo_hybrid",
+            "xglm",
+        ),
+    ),
+    (
+        PATTERN_AS_ALL_SCORES,
+        "seq2seq",
+        ("bart", "blenderbot", "m2m_100", "marian", "mbart", "pegasus"),
+    ),
+    (PATTERN_AS_SCORES, "seq2seq", ("t5gemma2",)),
+    (PATTERN_AS_CROSS_SCORES, "seq2seq", ("t5gemma",)),
+    (PATTERN_AS_SCORES, "masked", ("roberta",)),
+    (post_norm_alias("attn_out"), "masked", ("roberta",)),
+    (post_norm_alias("resid_mid"), "masked", ("roberta",)),
+    (post_norm_alias("attn_out"), "causal", ("bert",)),
+    (post_norm_alias("resid_mid"), "causal", ("bert",)),
+    (post_norm_alias("resid_mid"), "seq2seq", ("bart", "led", "marian")),
+    (EMBED_SILENT, "seq2seq", ("longt5", "mt5", "switch_transformers")),
+    (SELF_UNMASKED, "seq2seq", ("longt5", "mt5")),
+    (CROSS_UNMASKED, "seq2seq", ("longt5", "mt5")),
+    (BIAS_AS_PATTERN, "seq2seq", ("switch_transformers",)),
+    (LED_SILENT, "seq2seq", ("led",)),
+    (ROUTER_GIVES_INDICES, "causal", ("granitemoe",)),
+    (EMBED_UNSCALED, "causal", ("recurrent_gemma",)),
+    (PADDING_READ, "causal", ("recurrent_gemma",)),
+)
+
+
+def _of_types() -> Iterator[tuple[tuple[str, str], tuple[Limitation, ...]]]:
+    for name, kind in {(name, kind) for _, kind, names in _OF_TYPES for name in names}:
+        items = tuple(item for item, of, names in _OF_TYPES if kind == of and name in names)
+        yield (name, kind), items
+
+
+LIMITATIONS: Final[dict[tuple[str, str], tuple[Limitation, ...]]] = {
+    **_OF_CASES,
+    **dict(_of_types()),
+}

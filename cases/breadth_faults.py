@@ -1,0 +1,92 @@
+"""Faults seen on tiny checkpoints alone, each a limitation by name. Data only."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Final
+
+from cases.limitations import (
+    AFTER_TRANSFORMER_LENS,
+    AFTER_TRANSFORMERS,
+    BRIDGE,
+    HUGGING_FACE,
+    PATTERN_AS_SCORES,
+)
+from harness.case import Limitation
+
+PATTERN_AS_ALL_SCORES: Final = replace(
+    PATTERN_AS_SCORES, sites=("attn.attn_scores", "cross_attn.attn_scores")
+)
+
+WITHOUT_ROPE: Final = Limitation(
+    outcome="raises",
+    words="Original component not set for model.rotary_emb",
+    reason="position_embedding_type=None is taken for rope, and no rotary embedding is there",
+    link="docs/findings/granitemoehybrid-without-rope-does-not-run.md",
+    until=AFTER_TRANSFORMER_LENS,
+    loading_modes=BRIDGE,
+)
+
+FOLDED_WITHOUT_LAYOUT: Final = Limitation(
+    outcome="raises",
+    words="The size of tensor a",
+    reason="norms are folded into weights of which the adapter does not say how they lie",
+    link="docs/findings/falcon-h1-is-folded-without-layout.md",
+    until=AFTER_TRANSFORMER_LENS,
+    loading_modes=("bridge_compat",),
+)
+
+MASK_READS_AHEAD: Final = Limitation(
+    outcome="differs",
+    sites=("logits",),
+    reason="a mask that says what is padded is taken for one that has causality in it",
+    link="docs/findings/openai-gpt-with-a-mask-reads-ahead.md",
+    until=AFTER_TRANSFORMER_LENS,
+    loading_modes=BRIDGE,
+)
+
+LED_SILENT: Final = Limitation(
+    outcome="silent",
+    sites=("attn.attn_scores", "attn.pattern", "cross_attn.attn_scores", "cross_attn.pattern"),
+    reason="LED's attention returns its weights only where a loaded config asks for them",
+    link="docs/findings/led-attention-hooks-silent-in-a-loaded-model.md",
+    until=AFTER_TRANSFORMER_LENS,
+    loading_modes=BRIDGE,
+)
+
+ROUTER_GIVES_INDICES: Final = Limitation(
+    outcome="raises",
+    words="mlp.router: the port's tensor is",
+    reason="the hook of Granite MoE's router gives the indices of the chosen experts",
+    link="docs/findings/granitemoe-router-hook-fires-expert-indices.md",
+    until=AFTER_TRANSFORMER_LENS,
+    loading_modes=BRIDGE,
+)
+
+BIAS_AS_PATTERN: Final = Limitation(
+    outcome="local",
+    sites=("attn.attn_scores", "attn.pattern", "cross_attn.attn_scores", "cross_attn.pattern"),
+    reason="hook_pattern and hook_attn_scores fire the position bias",
+    link="docs/findings/switch-pattern-hook-fires-the-position-bias.md",
+    until=AFTER_TRANSFORMER_LENS,
+    loading_modes=BRIDGE,
+)
+
+EMBED_UNSCALED: Final = Limitation(
+    outcome="local",
+    sites=("embed",),
+    reason="the embedding is scaled behind the module that embed.hook_out stands on",
+    link="docs/findings/recurrent-gemma-embed-hook-lacks-the-scale.md",
+    until=AFTER_TRANSFORMER_LENS,
+    loading_modes=BRIDGE,
+)
+
+PADDING_READ: Final = Limitation(
+    outcome="differs",
+    sites=("mixer_out",),
+    reason="the recurrent blocks read padding, which eager attention and sdpa fill differently",
+    link="docs/findings/recurrent-gemma-reads-padding.md",
+    until=AFTER_TRANSFORMERS,
+    loading_modes=HUGGING_FACE,
+    dtypes=("exact", "float32"),  # below the rounding of bfloat16
+)
