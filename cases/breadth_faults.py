@@ -90,3 +90,13 @@ PADDING_READ: Final = Limitation(
     loading_modes=HUGGING_FACE,
     dtypes=("exact", "float32"),  # below the rounding of bfloat16
 )
+
+CACHE_IN_FLOAT32: Final = Limitation(
+    outcome="raises",
+    words="have the same dtype",
+    reason="keys go into the cache in float32, and values come back from it so",
+    link="docs/findings/codegen-bfloat16-with-a-cache-raises.md",
+    until=AFTER_TRANSFORMER_LENS,
+    loading_modes=BRIDGE,
+    dtypes=("bfloat16",),
+)

@@ -102,13 +102,11 @@ _OF_TYPES: Final[tuple[tuple[Limitation, str, tuple[str, ...]], ...]] = (
 )
 
 
-def _of_types() -> Iterator[tuple[tuple[str, str], tuple[Limitation, ...]]]:
-    for name, kind in {(name, kind) for _, kind, names in _OF_TYPES for name in names}:
-        items = tuple(item for item, of, names in _OF_TYPES if kind == of and name in names)
-        yield (name, kind), items
+def _joined() -> Iterator[tuple[tuple[str, str], tuple[Limitation, ...]]]:
+    of_types = ((name, kind) for _, kind, names in _OF_TYPES for name in names)
+    for name, kind in {*_OF_CASES, *of_types}:
+        found = tuple(item for item, of, names in _OF_TYPES if kind == of and name in names)
+        yield (name, kind), (*_OF_CASES.get((name, kind), ()), *found)
 
 
-LIMITATIONS: Final[dict[tuple[str, str], tuple[Limitation, ...]]] = {
-    **_OF_CASES,
-    **dict(_of_types()),
-}
+LIMITATIONS: Final[dict[tuple[str, str], tuple[Limitation, ...]]] = dict(_joined())
