@@ -66,6 +66,24 @@ _EMBED_UNSCALED: Final = Limitation(
     loading_modes=BRIDGE,
 )
 
+_Z_CUT_WRONG: Final = Limitation(
+    outcome="raises",
+    words="attn.z: the port's tensor is",
+    reason="hook_z of latent attention is cut into heads of the rotary part's width",
+    link="docs/findings/latent-attention-z-cut-by-the-rotary-width.md",
+    until=AFTER_TRANSFORMER_LENS,
+    loading_modes=("bridge",),
+)
+
+_PRE_OF_BOTH_HALVES: Final = Limitation(
+    outcome="raises",
+    words="mlp.pre: the port's tensor is",
+    reason="mlp.hook_pre gives both inputs of a gated MLP",
+    link="docs/findings/modernbert-decoder-mlp-pre-holds-both-halves.md",
+    until=AFTER_TRANSFORMER_LENS,
+    loading_modes=BRIDGE,
+)
+
 _PADDING_READ: Final = Limitation(
     outcome="differs",
     sites=("mixer_out",),
@@ -113,6 +131,8 @@ _OF_TYPES: Final[tuple[tuple[Limitation, str, tuple[str, ...]], ...]] = (
     (CROSS_UNMASKED, "seq2seq", ("longt5", "mt5")),
     (_BIAS_AS_PATTERN, "seq2seq", ("switch_transformers",)),
     (_LED_SILENT, "seq2seq", ("led",)),
+    (_Z_CUT_WRONG, "causal", ("deepseek_v2", "deepseek_v3", "glm4_moe_lite", "youtu")),
+    (_PRE_OF_BOTH_HALVES, "causal", ("modernbert-decoder",)),
     (_ROUTER_GIVES_INDICES, "causal", ("granitemoe",)),
     (_EMBED_UNSCALED, "causal", ("recurrent_gemma",)),
     (_PADDING_READ, "causal", ("recurrent_gemma",)),
