@@ -100,3 +100,21 @@ CACHE_IN_FLOAT32: Final = Limitation(
     loading_modes=BRIDGE,
     dtypes=("bfloat16",),
 )
+
+Z_CUT_WRONG: Final = Limitation(
+    outcome="raises",
+    words="attn.z: the port's tensor is",
+    reason="hook_z of latent attention is cut into heads of the rotary part's width",
+    link="docs/findings/latent-attention-z-cut-by-the-rotary-width.md",
+    until=AFTER_TRANSFORMER_LENS,
+    loading_modes=("bridge",),
+)
+
+PRE_OF_BOTH_HALVES: Final = Limitation(
+    outcome="raises",
+    words="mlp.pre: the port's tensor is",
+    reason="mlp.hook_pre gives both inputs of a gated MLP",
+    link="docs/findings/modernbert-decoder-mlp-pre-holds-both-halves.md",
+    until=AFTER_TRANSFORMER_LENS,
+    loading_modes=BRIDGE,
+)

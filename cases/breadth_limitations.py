@@ -17,8 +17,10 @@ from cases.breadth_faults import (
     MASK_READS_AHEAD,
     PADDING_READ,
     PATTERN_AS_ALL_SCORES,
+    PRE_OF_BOTH_HALVES,
     ROUTER_GIVES_INDICES,
     WITHOUT_ROPE,
+    Z_CUT_WRONG,
 )
 from cases.limitations import (
     DECODER_TAKEN_FOR_THE_WHOLE,
@@ -96,6 +98,8 @@ _OF_TYPES: Final[tuple[tuple[Limitation, str, tuple[str, ...]], ...]] = (
     (CROSS_UNMASKED, "seq2seq", ("longt5", "mt5")),
     (BIAS_AS_PATTERN, "seq2seq", ("switch_transformers",)),
     (LED_SILENT, "seq2seq", ("led",)),
+    (Z_CUT_WRONG, "causal", ("deepseek_v2", "deepseek_v3", "glm4_moe_lite", "youtu")),
+    (PRE_OF_BOTH_HALVES, "causal", ("modernbert-decoder",)),
     (ROUTER_GIVES_INDICES, "causal", ("granitemoe",)),
     (EMBED_UNSCALED, "causal", ("recurrent_gemma",)),
     (PADDING_READ, "causal", ("recurrent_gemma",)),
