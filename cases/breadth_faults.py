@@ -118,3 +118,12 @@ PRE_OF_BOTH_HALVES: Final = Limitation(
     until=AFTER_TRANSFORMER_LENS,
     loading_modes=BRIDGE,
 )
+
+Q_BEHIND_ROTATION: Final = Limitation(
+    outcome="raises",
+    words="attn.q: the port's tensor is",
+    reason="hook_q of latent attention is read behind the rotation, laid out by head",
+    link="docs/findings/latent-attention-z-cut-by-the-rotary-width.md",
+    until=AFTER_TRANSFORMER_LENS,
+    loading_modes=("bridge_compat",),
+)
