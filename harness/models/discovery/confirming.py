@@ -68,8 +68,11 @@ def confirm(model: Any, inputs: Mapping[str, Any], graph: Graph, found: Found) -
         why = _wrong(graph, equation, read)
         for site in equation.blamed if why else ():
             found.drop(site, why)
-        if equation.adds and not why and _is_sum(equation, read):
-            found.sums.add(equation.site)
+    found.sums = {
+        equation.site
+        for equation in found.equations
+        if equation.adds and _is_sum(equation, read, found)
+    }
     _confirm_turned(traced, found)
     found.sinks = any(
         float(traced[f"{prefix}.pattern"].double().sum(-1).min()) < 1 - _SINK
@@ -105,9 +108,9 @@ def _confirm_turned(traced: Mapping[str, Tensor], found: Found) -> None:
     found.turned = (found.turned & whole) | (plain if found.turned & whole else set())
 
 
-def _is_sum(equation: Equation, read: Mapping[str, Tensor]) -> bool:
-    """Say whether a site is the plain sum of what it is made of."""
-    if any(site not in read for site in (equation.site, *equation.given.values())):
+def _is_sum(equation: Equation, read: Mapping[str, Tensor], found: Found) -> bool:
+    """Say whether a site is the plain sum of what it is made of, all of which was confirmed."""
+    if not {equation.site, *equation.given.values()} <= set(found.taps):
         return False
     expected = read[equation.site]
     given = [read[site].double() for site in equation.given.values()]
