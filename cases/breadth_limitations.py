@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from cases import ALL
+from cases import breadth_flipped as flipped
 from cases.breadth_faults import (
     BIAS_AS_PATTERN,
     CACHE_IN_FLOAT32,
@@ -32,7 +33,7 @@ from cases.limitations import (
     silent_rotary_hooks,
 )
 from cases.t5 import CROSS_UNMASKED, EMBED_SILENT, SELF_UNMASKED
-from harness.case import Limitation
+from harness.case import OFF_DEFAULT, Limitation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -115,4 +116,18 @@ def _joined() -> Iterator[tuple[tuple[str, str], tuple[Limitation, ...]]]:
         yield (name, kind), (*_OF_CASES.get((name, kind), ()), *found)
 
 
-LIMITATIONS: Final[dict[tuple[str, str], tuple[Limitation, ...]]] = dict(_joined())
+def _flipped() -> Iterator[tuple[tuple[str, str], tuple[Limitation, ...]]]:
+    """Give what is known of `off_default`, by type and kind."""
+    for kind, inheriting in flipped.INHERITED.items():
+        own = {name for _, of, names in flipped.OF_TYPES for name in names if of == kind}
+        for name in {*own, *inheriting}:
+            inherited = _OF_DEFAULTS.get((name, kind), ()) if name in inheriting else ()
+            found = (item for item, of, names in flipped.OF_TYPES if kind == of and name in names)
+            yield (name, f"{kind}_{OFF_DEFAULT}"), (*inherited, *found)
+
+
+_OF_DEFAULTS: Final = dict(_joined())
+LIMITATIONS: Final[dict[tuple[str, str], tuple[Limitation, ...]]] = {
+    **_OF_DEFAULTS,
+    **dict(_flipped()),
+}

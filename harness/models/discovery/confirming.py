@@ -74,10 +74,19 @@ def confirm(model: Any, inputs: Mapping[str, Any], graph: Graph, found: Found) -
         if equation.adds and _is_sum(equation, read, found)
     }
     _confirm_turned(traced, found)
+    found.scores_shifted = bool(found.attention) and all(
+        _has_maximum_zero(traced[f"{prefix}.attn_scores"]) for prefix in found.attention
+    )
     found.sinks = any(
         float(traced[f"{prefix}.pattern"].double().sum(-1).min()) < 1 - _SINK
         for prefix in found.attention
     )
+
+
+def _has_maximum_zero(scores: Tensor) -> bool:
+    """Say whether each row's maximum was taken off it; a sink beside the keys may have held it."""
+    largest = scores.amax(-1)
+    return bool((largest <= 0).all()) and bool((largest == 0).any())
 
 
 def _is_laid_out(site: str, tensor: Tensor, tokens: torch.Size) -> bool:
