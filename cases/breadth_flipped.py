@@ -13,6 +13,7 @@ from cases.breadth_faults import EMBED_UNSCALED
 from cases.limitations import (
     AFTER_TRANSFORMERS,
     PATTERN_AS_SCORES,
+    gated_mlp_left_out,
     post_norm_alias,
     scale_ignored,
     silent_rotary_hooks,
@@ -118,5 +119,7 @@ OF_TYPES: Final[tuple[tuple[Limitation, str, tuple[str, ...]], ...]] = (
     (EMBED_SILENT, "seq2seq", ("t5",)),
     (SELF_UNMASKED, "seq2seq", ("t5",)),
     (CROSS_UNMASKED, "seq2seq", ("t5",)),
+    (EMBED_UNSCALED, "causal", ("afmoe",)),
+    (gated_mlp_left_out("mlp.post"), "seq2seq", ("t5gemma", "t5gemma2")),
     (EMBED_UNSCALED, "seq2seq", ("marian", "pegasus")),
 )

@@ -78,6 +78,7 @@ _OF_TYPES: Final[tuple[tuple[Limitation, str, tuple[str, ...]], ...]] = (
             "llama4",
             "llama4_text",
             "modernbert-decoder",
+            "nanochat",
             "olmo_hybrid",
             "xglm",
         ),
