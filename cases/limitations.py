@@ -31,6 +31,17 @@ PATTERN_AS_SCORES: Final = Limitation(
     loading_modes=BRIDGE,
 )
 
+PATTERN_AS_CROSS_SCORES: Final = replace(PATTERN_AS_SCORES, sites=("cross_attn.attn_scores",))
+
+DECODER_TAKEN_FOR_THE_WHOLE: Final = Limitation(
+    outcome="raises",
+    words="has no attribute 'encoder'",
+    reason="a decoder alone gets the adapter of the encoder-decoder with its model_type",
+    link="docs/findings/decoder-taken-for-the-whole-model.md",
+    until=AFTER_TRANSFORMER_LENS,
+    loading_modes=BRIDGE,
+)
+
 REFACTOR_NEEDS_QUERY_BIASES: Final = Limitation(
     outcome="raises",
     words="b_Q not found at key",
@@ -157,4 +168,16 @@ def post_norm_branches(*variants: str) -> Limitation:
         until=AFTER_TRANSFORMER_LENS,
         variants=variants,
         loading_modes=BRIDGE,
+    )
+
+
+def gated_mlp_left_out(site: str) -> Limitation:
+    """Say that processing leaves out what a gated MLP does besides, first seen at the site."""
+    return Limitation(
+        outcome="differs",
+        sites=(site,),
+        reason="once weights are processed, the bridge computes a plain gated MLP by itself",
+        link="docs/findings/processed-gated-mlp-leaves-out-what-its-module-does.md",
+        until=AFTER_TRANSFORMER_LENS,
+        loading_modes=("bridge_compat",),
     )

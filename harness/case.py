@@ -206,6 +206,8 @@ def _allowed(patterns: tuple[str, ...], value: str) -> bool:
 
 SYNTHETIC: Final = "synthetic"
 SHRUNK: Final = "shrunk"
+OFF_DEFAULT: Final = "off_default"
+"""The variant, or the end of its name, in which many fields are away from their default."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -229,6 +231,11 @@ class Case:
         if self.checkpoint == SYNTHETIC:
             return name
         return f"{name}@{self.checkpoint.split(':', 1)[-1].replace('/', '--')}"
+
+    @property
+    def is_flipped(self) -> bool:
+        """Say whether it is an architecture's small config with flips that an experiment found."""
+        return self.checkpoint == SHRUNK and self.variant.endswith(OFF_DEFAULT)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -65,7 +65,7 @@ def run(  # noqa: PLR0917 - typer makes options of all of them
     cases: Annotated[Path, typer.Option(help="folder or file of cases")] = Path("cases"),
     trust_remote_code: cli_gate.Trusted = None,
     baseline: Annotated[
-        Path | None, typer.Option(help="gate against it; by default reports/baselines/default")
+        Path | None, typer.Option(help="gate against it; by default reports/baselines/PROFILE")
     ] = None,
     relation: Annotated[
         str, typer.Option(help="`equal` forces every site to be compared as it is; no gate then")
@@ -91,10 +91,11 @@ def run(  # noqa: PLR0917 - typer makes options of all of them
     }
     selection = cli_gate.checked_selection(**axes)
     checked_relation(relation)
-    accepted = cli_gate.accepted_baseline(baseline)
     name = f"{dt.datetime.now(dt.timezone.utc):%Y%m%dT%H%M%S}-{os.getpid()}"
     folder = found_run(resume) if resume else (out / name).resolve()
     begun = asked_relation(read_run(folder)) if resume else relation
+    profiles = cli_gate.selection_of(folder).profiles if resume else selection.profiles
+    accepted = cli_gate.accepted_baseline(baseline, profiles)
     arguments = [str(cases), "-q", f"--out={out}", f"--run={name}", f"--prompts={prompts}"]
     arguments += [
         f"{option_of(axis)}={value}" for axis, named in axes.items() for value in named or ()
@@ -118,7 +119,9 @@ def run(  # noqa: PLR0917 - typer makes options of all of them
         raise typer.Exit(2)
     if begun != BY_PROCESSING:
         print(f"not gated: {forced_words(begun)}")
-    elif accepted is not None:
+    elif accepted is None:
+        print(f"not gated: {cli_gate.no_baseline(profiles)}")
+    else:
         gated = cli_gate.gate_run(
             accepted, folder, Selection() if resume else selection, whole=not (keyword or resume)
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -18,6 +18,12 @@ from rich.progress import (
 )
 
 from harness.coverage import AT_LEAST
+from harness.profile import DEFAULT
+
+if TYPE_CHECKING:
+    from harness.coverage import Flips
+    from harness.models.architectures import Architecture
+    from harness.models.family import Family
 
 _WIDTH = 150
 
@@ -30,6 +36,9 @@ def register(app: typer.Typer) -> None:
 def coverage(
     *,
     family: Annotated[list[str] | None, typer.Option(metavar="NAME")] = None,
+    profile: Annotated[
+        str, typer.Option(metavar="NAME", help="breadth: flip the fields of every architecture")
+    ] = DEFAULT.name,
     field: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="only these, e.g. hidden_act")
     ] = None,
@@ -42,25 +51,21 @@ def coverage(
 
     Found by experiment, one field at a time. Exit code 0: enough are, and the rest has its reason;
     1: too few are, a reason lacks or is stale; 2: the question could not be asked.
+
+    With --profile breadth it says what flipping a field does, of every architecture of the
+    installed transformers, and what of it is in the variant off_default.
     """
+    if profile != DEFAULT.name:
+        _breadth(profile, family or [], field or [], out)
+        return
     from harness.coverage import faults_in, share
     from harness.errors import SelectionError
     from harness.measure.experiments import coverage_of
-    from harness.models.families import FAMILIES
     from harness.report.fields import rest, summary, table, write_csv
-    from harness.selection import Selection, check_names
 
-    selection = Selection(family=tuple(family or ()))
-    check_names(selection, families=FAMILIES, variants=())
-    asked = {name: FAMILIES[name] for name in dict.fromkeys(family or FAMILIES)}
-    foreign = [name for name, record in asked.items() if not record.is_native]
-    asked = {name: record for name, record in asked.items() if record.is_native}
-    if not asked:
-        message = f"transformers has no config class for {', '.join(foreign)}"
-        raise SelectionError(message)
+    asked, foreign = _families(family or [])
     found = []
-    columns = (TextColumn("{task.description:44}"), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, TimeElapsedColumn(), console=Console(stderr=True)) as progress:
+    with _progress() as progress:
         task = progress.add_task("", total=len(asked))
         for name, record in asked.items():
             found += coverage_of(
@@ -91,6 +96,73 @@ def coverage(
         print(f"✗ {line}")
     if faults:
         raise typer.Exit(1)
+
+
+def _families(names: list[str]) -> tuple[dict[str, Family], list[str]]:
+    """Give the records that are asked, and the names of those that transformers has no class of.
+
+    Raises:
+        SelectionError: a name that no family has, or nothing is left to be asked.
+    """
+    from harness.errors import SelectionError
+    from harness.models.families import FAMILIES
+    from harness.selection import Selection, check_names
+
+    check_names(Selection(family=tuple(names)), families=FAMILIES, variants=())
+    asked = {name: FAMILIES[name] for name in dict.fromkeys(names or FAMILIES)}
+    foreign = [name for name, record in asked.items() if not record.is_native]
+    asked = {name: record for name, record in asked.items() if record.is_native}
+    if not asked:
+        message = f"transformers has no config class for {', '.join(foreign)}"
+        raise SelectionError(message)
+    return asked, foreign
+
+
+def _breadth(profile: str, family: list[str], field: list[str], out: Path | None) -> None:
+    """Print what flipping the fields of each architecture does."""
+    from harness.errors import SelectionError, Unavailable
+    from harness.known import check
+    from harness.models.architectures import architectures
+    from harness.report.flipped import lines, table, write_csv
+    from harness.selection import Selection
+
+    check(Selection(profile=(profile,), family=tuple(family)))
+    if field:
+        message = f"--field asks one of the fields of a family; --profile {profile} asks them all"
+        raise SelectionError(message)
+    asked = [each for each in architectures() if not family or each.model_type in family]
+    found, reasons = _flips(asked)
+    if not found:
+        raise Unavailable("; ".join(reasons))
+    if out is not None:
+        write_csv(found, out)
+    Console(width=_WIDTH, highlight=False).print(table(found))
+    for line in (*lines(found), *reasons):
+        print(line)
+
+
+def _flips(asked: list[Architecture]) -> tuple[dict[str, Flips], list[str]]:
+    """Make the experiment with each architecture; give why there is none with some, too."""
+    from harness.errors import Unavailable
+    from harness.models.checkpoints.shrunk import flips_of
+
+    found: dict[str, Flips] = {}
+    reasons = []
+    with _progress() as progress:
+        task = progress.add_task("", total=len(asked))
+        for each in asked:
+            progress.update(task, description=f"{each.model_type}: {each.kind}")
+            try:
+                found[f"{each.model_type}-{each.variant}"] = flips_of(each.model_type, each.variant)
+            except Unavailable as error:
+                reasons.append(f"{each.model_type}-{each.variant}: {error}")
+            progress.advance(task)
+    return found, reasons
+
+
+def _progress() -> Progress:
+    columns = (TextColumn("{task.description:44}"), BarColumn(), MofNCompleteColumn())
+    return Progress(*columns, TimeElapsedColumn(), console=Console(stderr=True))
 
 
 def _show(progress: Progress, task: TaskID, family: str, field: str) -> None:

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from harness.errors import RunFolderError
+from harness.profile import DEFAULT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -250,8 +251,30 @@ def checked_selection(**axes: list[str] | None) -> Selection:
     return asked
 
 
-def accepted_baseline(given: Path | None) -> Path | None:
+def selection_of(run: Path) -> Selection:
+    """Give what a run was asked for."""
+    from harness.record import read_run
+    from harness.selection import Selection
+
+    stored = read_run(run)["selection"]
+    return Selection(**{axis: tuple(values) for axis, values in stored.items()})
+
+
+def no_baseline(profiles: tuple[str, ...]) -> str:
+    """Say that there is no baseline of these profiles, and how there comes to be one."""
+    name = "+".join(profiles)
+    return (
+        f"no run of --profile {name} was accepted yet\n"
+        f"  next:    harness baseline accept latest --name {name} --reason ..."
+    )
+
+
+def accepted_baseline(
+    given: Path | None, profiles: tuple[str, ...] = (DEFAULT.name,)
+) -> Path | None:
     """Give the baseline that a run is gated against; None where none was ever accepted.
+
+    Each profile has its own, by its name.
 
     Raises:
         RunFolderError: the one that was given is none.
@@ -259,7 +282,8 @@ def accepted_baseline(given: Path | None) -> Path | None:
     from harness.judge.baseline import is_baseline
 
     if given is None:
-        return DEFAULT_BASELINE if is_baseline(DEFAULT_BASELINE) else None
+        own = BASELINES / "+".join(profiles)
+        return own if is_baseline(own) else None
     if not is_baseline(given):
         message = f"{given} is no baseline: it has no baseline.json; accept a run first"
         raise RunFolderError(message)

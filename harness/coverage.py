@@ -1,12 +1,14 @@
 """What was found of a config's fields: which change numbers, and which of them a variant exercises.
 
-Data and sums only: `measure/experiments.py` finds it, `report/fields.py` tells it.
+Data and sums only. Of families, `measure/experiments.py` finds it and `report/fields.py` tells it;
+of every architecture's flips, `models/shrinking/variants.py` and `report/flipped.py`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal
+import json
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -53,6 +55,51 @@ class Field:
     def exercised(self) -> bool:
         """Say whether some variant exercises it."""
         return bool(self.exercised_by)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Flip:
+    """A field set to another value, which changed the logits by so much (relative, in float64)."""
+
+    name: str
+    before: Any  # as config.json has it
+    after: Any
+    change: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Flips:
+    """What flipping each field of an architecture does, one at a time, and how they were joined.
+
+    `changing` are those that change the logits; of them `joined` are in `off_default`, and `apart`
+    says why the others are not. `idle` change nothing, `failing` do not build or run, with their
+    first words; `untried` were not reached in the time that one architecture has.
+    """
+
+    changing: tuple[Flip, ...]
+    idle: tuple[str, ...]
+    failing: Mapping[str, str]
+    untried: tuple[str, ...]
+    joined: tuple[str, ...]
+    apart: Mapping[str, str]
+
+    @property
+    def tried(self) -> int:
+        """Count the fields that were flipped."""
+        return len(self.changing) + len(self.idle) + len(self.failing)
+
+
+def as_json(flips: Flips) -> str:
+    """Write what was found of an architecture."""
+    return json.dumps(asdict(flips), indent=1)
+
+
+def flips_from(text: str) -> Flips:
+    """Read what `as_json` wrote."""
+    found = json.loads(text)
+    lists = {name: tuple(found[name]) for name in ("idle", "untried", "joined")}
+    changing = tuple(Flip(**each) for each in found["changing"])
+    return Flips(**{**found, **lists, "changing": changing})
 
 
 def share(fields: Sequence[Field]) -> float:

@@ -99,7 +99,7 @@ def _models_of(checkpoint: str, selection: Selection) -> Iterator[tuple[str, str
     if checkpoint == SHRUNK:
         from harness.models.architectures import architectures  # noqa: PLC0415 - takes seconds
 
-        yield from ((each.model_type, each.variant) for each in architectures())
+        yield from ((each.model_type, name) for each in architectures() for name in each.variants)
     elif checkpoint.startswith(SYNTHETIC):
         yield from ((name, each) for name in FAMILIES for each in FAMILIES[name].variant_names)
     else:

@@ -27,7 +27,7 @@ def check(selection: Selection) -> None:
 
         found = architectures()
         families += [each.model_type for each in found]
-        variants |= {each.variant for each in found}
+        variants |= {name for each in found for name in each.variants}
     if any(name.startswith(("folder", "hub")) for name in selection.checkpoint):
         families += selection.family
     check_names(selection, families=families, variants=variants)

@@ -92,6 +92,10 @@ class Selection:
             for axis, value in values.items()
         )
 
+    def names_probes_of(self, case: Case) -> bool:
+        """Say whether probes are named, and the case's variant beside them."""
+        return bool(self.probe) and case.variant in self.variant
+
     def asked(self) -> dict[str, tuple[str, ...]]:
         """Give the axes on which something is asked for: what a run stores, to be resumed."""
         return {axis: getattr(self, axis) for axis in AXES if getattr(self, axis)}
@@ -186,6 +190,7 @@ def probe_cells_of(
     cells = (
         Cell(case=case, loading_mode=mode, dtype=dtype, device=device, probe=probe)
         for case in _by_size(cases)
+        if selection.names_probes_of(case) or not profile_of(case).probes_by_name
         for mode in (selection.mode or _offered(case, profile_of(case).probe_modes, modes))
         for dtype in (selection.dtype or profile_of(case).probe_dtypes)
         for device in (selection.device or ("cpu",))

@@ -3,7 +3,7 @@ import sys
 import pytest
 
 from harness import cli
-from harness.coverage import Field
+from harness.coverage import Field, Flip, Flips
 from harness.measure import experiments
 
 EXERCISED = Field(family="gpt2", name="n_embd", effect="parameters", exercised_by="default")
@@ -64,3 +64,62 @@ def test_a_field_that_no_family_has_is_exit_code_2(call):
     code, said = call([], "--family", "gpt2", "--field", "hidden_at")
     assert code == 2
     assert "no field hidden_at in gpt2" in said
+
+
+FLIPS = Flips(
+    changing=(Flip(name="act", before="gelu", after="relu", change=0.25),),
+    idle=("speed",),
+    failing={},
+    untried=(),
+    joined=("act",),
+    apart={},
+)
+
+
+@pytest.fixture
+def flip(call, monkeypatch):
+    """Give a function that asks for breadth, and for what the experiment finds by variant."""
+    from harness.errors import Unavailable
+    from harness.models.checkpoints import shrunk
+
+    def run(found, *arguments):
+        def flips_of(_, variant):
+            if variant not in found:
+                raise Unavailable("it does not become small")
+            return found[variant]
+
+        monkeypatch.setattr(shrunk, "flips_of", flips_of)
+        return call([], "--profile", "breadth", *arguments)
+
+    return run
+
+
+def test_breadth_flips_the_fields_of_each_architecture(flip, tmp_path):
+    file = tmp_path / "flips.csv"
+    code, said = flip({"default": FLIPS, "masked": FLIPS}, "--family", "bert", "--out", str(file))
+    assert code == 0
+    assert "bert-default" in said
+    assert "bert-masked" in said
+    assert "all 2" in said
+    assert len(file.read_text().splitlines()) == 5
+
+
+def test_an_architecture_without_a_small_config_is_named(flip):
+    code, said = flip({"default": FLIPS}, "--family", "bert")
+    assert code == 0
+    assert "bert-masked: it does not become small" in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--family", "bert"), "it does not become small"),
+        (("--family", "berd"), "unknown family 'berd'; did you mean"),
+        (("--field", "act"), "--field asks one of the fields of a family"),
+        (("--profile", "wide"), "unknown profile 'wide'"),
+    ],
+)
+def test_what_breadth_cannot_be_asked_is_exit_code_2(flip, arguments, words):
+    code, said = flip({}, *arguments)
+    assert code == 2
+    assert words in " ".join(said.split())

@@ -136,7 +136,8 @@ def test_a_forced_run_is_no_baseline(forced, called, capfd):
 
 def test_by_the_modes_processing_the_same_cell_passes_and_logits_agree_up_to_a_shift(plain, told):
     run, (code, said, _) = plain
-    assert (code, "FORCED" in said, "not gated" in said) == (0, False, False)
+    assert (code, "FORCED" in said, "not gated: every" in said) == (0, False, False)
+    assert said.splitlines()[-2] == "not gated: no run of --profile default was accepted yet"
     found = told(run, COMPAT)
     assert "logits agree up to a constant per position" in found
     assert "because of `center_unembed`" in found

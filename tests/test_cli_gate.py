@@ -272,6 +272,16 @@ def test_a_run_whose_relations_were_forced_is_not_gated_though_there_is_a_baseli
     assert (code, "its relations were forced" in said) == (2, True)
 
 
+@pytest.mark.usefixtures("cases")
+def test_a_profile_has_a_baseline_of_its_own_and_without_one_it_is_said(call):
+    assert cli_gate.accepted_baseline(None, ("breadth",)) is None
+    said = cli_gate.no_baseline(("breadth",))
+    assert "harness baseline accept latest --name breadth" in said
+    accepted(call, "right", "--name", "breadth")
+    assert cli_gate.accepted_baseline(None, ("breadth",)) == Path("reports/baselines/breadth")
+    assert cli_gate.accepted_baseline(None) == cli_gate.DEFAULT_BASELINE
+
+
 def test_a_weight_moved_in_a_port_is_red_with_cell_site_and_side(cases, call):
     (cases / "conftest.py").write_text(FAULT)
     code, out, _ = call(*RUN)

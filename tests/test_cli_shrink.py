@@ -20,8 +20,8 @@ from harness.models.architectures import automatic
 from harness.models.checkpoints import hub, shrunk, twin
 from harness.models.checkpoints.folder import open_folder
 from harness.models.ports.loading import load_model
-from harness.models.shrinking import run_once
-from harness.models.shrinking.building import quiet
+from harness.models.shrinking import quiet, run_once
+from harness.record import read_cells
 
 COMMAND = Path(sys.executable).with_name("harness")
 COMMIT = "4e20de362430cd3b72f300e6b0f18e50e7166e08"
@@ -364,3 +364,50 @@ def test_a_folder_that_loses_its_config_meanwhile_is_an_error(tmp_path):
     shutil.rmtree(folder)
     with pytest.raises(CheckpointError, match="not a config"):
         twin.original_of_folder(folder)
+
+
+MEASURED = """
+import pytest
+import model_of_ones_own
+from harness import Case
+
+MINE = Case(family="running-mean", checkpoint="folder:twin")
+
+
+@pytest.mark.harness(MINE)
+def test_it_agrees(cell, check_cell):
+    check_cell(cell)
+
+
+@pytest.mark.harness(MINE)
+def test_it_keeps_what_it_owes(probe_cell, check_cell):
+    check_cell(probe_cell)
+"""
+
+
+@pytest.mark.usefixtures("registered")
+@pytest.mark.parametrize(
+    ("fault", "verdicts"), [("", {"pass"}), ("the future leaks", {"pass", "fail"})]
+)
+def test_a_twin_of_ones_own_architecture_is_measured(fault, verdicts, call, tmp_path):
+    assert call("running-mean", "twin", "--register", "model_of_ones_own")[0] == 0
+    module = tmp_path / "model_of_ones_own.py"
+    if fault:
+        module.write_text(module.read_text().replace("(x.cumsum(1) / counted)", "x.mean(1, True)"))
+    (tmp_path / "test_mine.py").write_text(MEASURED)
+    asked = ["--mode=hf_eager", "--dtype=exact", "--probe=none,causality,batch,repeatability"]
+    ran = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *asked, "test_mine.py"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == (1 if fault else 0), ran.stdout + ran.stderr
+    cells = read_cells(tmp_path / "reports" / "runs" / "latest")
+    assert len(cells) == 4
+    assert set(cells.verdict) == verdicts
+    red = cells[cells.verdict == "fail"]
+    assert list(red.probe) == (["causality"] if fault else [])
+    assert cells[cells.probe.isna()].sites_compared.item() > 4  # its sites are found

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import cases
+from cases.breadth_limitations import LIMITATIONS
 
 ROOT = Path(__file__).parent.parent
 FINDINGS = ROOT / "docs" / "findings"
@@ -34,9 +35,11 @@ print(json.dumps(printed))
 
 
 def limitations():
-    found = [item for case in cases.ALL for item in case.limitations]
-    assert found
-    return found
+    of_cases = [item for case in cases.ALL for item in case.limitations]
+    of_breadth = [item for known in LIMITATIONS.values() for item in known]
+    assert of_cases
+    assert of_breadth
+    return of_cases + of_breadth
 
 
 def blocks(page, language):
@@ -97,6 +100,7 @@ def test_a_reproduction_needs_nothing_of_this_project(page):
         "diffusers",
         "einops",
         "nnterp",
+        "subprocess",  # replaced, so that the page on an installation installs nothing
         "torch",
         "transformer_lens",
         "transformers",

@@ -11,7 +11,8 @@ PACKAGE = Path(__file__).parents[1] / "harness"
 BASE = {"errors", "case", "plugged"}
 READING = BASE | {"record"}
 JUDGING = READING | {"bounds"}
-MEASURING = JUDGING | {"provenance", "models", "cache", "coverage"}
+MODELS = JUDGING | {"provenance", "cache", "coverage", "exact"}
+MEASURING = MODELS | {"models"}
 BELOW = MEASURING | {"measure", "judge", "report", "selection", "scheduling", "versions"}
 BELOW |= {"profile", "known"}
 COMMANDS = BELOW | {"gating", "searching", "cli_names"}
@@ -25,8 +26,9 @@ ROOMS = {
     "plugged": {"errors", "case"},
     "record": BASE,
     "provenance": BASE,
-    "models": BASE | {"record", "provenance", "cache"},
+    "models": MODELS,
     "bounds": set(),
+    "exact": set(),
     "coverage": set(),
     "measure": MEASURING,
     "judge": JUDGING,
@@ -35,7 +37,7 @@ ROOMS = {
     "report": JUDGING | {"judge", "coverage"},
     "profile": BASE,
     "selection": BASE | {"profile"},
-    "known": BASE | {"record", "provenance", "cache", "models", "profile", "selection"},
+    "known": MODELS | {"models", "profile", "selection"},
     "scheduling": BASE,
     "plugin": BELOW,
     "gating": BELOW,
@@ -58,7 +60,7 @@ LIBRARIES = {
     "transformer_lens": {"models"},
     "nnterp": {"models"},
     "nnsight": {"models"},
-    "torch": {"models", "measure", "provenance"},
+    "torch": {"models", "measure", "provenance", "exact"},
 }
 
 

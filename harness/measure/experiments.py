@@ -18,8 +18,8 @@ from harness.bounds import EXACT_BOUND
 from harness.case import EXACT, Case
 from harness.coverage import Field
 from harness.errors import Refused
+from harness.exact import true_float64
 from harness.measure.changes import changed, others, pool_of, without
-from harness.measure.exact import true_float64
 from harness.measure.prompts import Vocabulary, bank
 from harness.models.checkpoints import checkpoint_of
 from harness.models.families import FAMILIES

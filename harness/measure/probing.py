@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from harness import bounds
-from harness.case import EXACT, SHRUNK, SYNTHETIC
+from harness.case import EXACT, SYNTHETIC
 from harness.errors import CaptureError, HarnessError, Unavailable
 from harness.measure.columns import logit_numbers, numbers
 from harness.measure.compare import compare, identical
@@ -57,8 +57,9 @@ def measure(
     if reference.runner.family.chooses_keys:
         asked = tuple(filter(has_no_repeats, asked))
     prompts = probe.prompts(asked)
-    if cell.case.checkpoint not in {SYNTHETIC, SHRUNK}:
-        prompts = prompts[-1:]  # the longest alone: of a large model each pass takes a second
+    if cell.case.checkpoint != SYNTHETIC:
+        # The longest alone: of a large model each pass takes a second, and small ones are many.
+        prompts = prompts[-1:]
     if not prompts:
         message = f"no prompt that {cell.probe} can be asked on: it needs one without padding"
         raise HarnessError(message)

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from harness.case import EXACT, Cell
+from harness.exact import true_float64
 from harness.measure.capture import capture
 from harness.measure.compare import relative_distance
 from harness.measure.entries import entries
-from harness.measure.exact import true_float64
 from harness.measure.fingerprint import Fingerprint
 from harness.measure.relations import EQUAL, SHIFT, layer_site, may_shift
 from harness.models.checkpoints import checkpoint_of
@@ -156,6 +156,7 @@ class References:
         self._checkpoint = checkpoint
         self._case_id = ""
         self._loaded: dict[tuple[str, str], Reference] = {}
+        gc.freeze()  # what is there stays: it need not be gone through for each checkpoint
 
     def of(self, cell: Cell) -> Reference:
         """Give the reference of a cell's case, dtype and device, loaded if it is not yet."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import transformers
 from transformers.models.auto import modeling_auto
 
-from harness.case import SHRUNK
+from harness.case import OFF_DEFAULT, SHRUNK
 from harness.errors import CheckpointError, Refused
 from harness.models.families import FAMILIES
 from harness.models.family import Family
@@ -33,7 +33,8 @@ KINDS: Final[Mapping[str, tuple[str, str]]] = {
 class Architecture:
     """A model type and a kind that the library has it in.
 
-    `variant` names the kind in cells: `default` for the first that the type has.
+    `variant` names the kind in cells: `default` for the first that the type has. `off_default` is
+    the variant in which flips of its config are joined: with the kind before it, but for the first.
     """
 
     model_type: str
@@ -45,6 +46,16 @@ class Architecture:
     def auto_class(self) -> str:
         """Name the class by which transformers builds the model."""
         return KINDS[self.kind][0]
+
+    @property
+    def off_default(self) -> str:
+        """Name the variant of flipped fields."""
+        return OFF_DEFAULT if self.variant == DEFAULT else f"{self.variant}_{OFF_DEFAULT}"
+
+    @property
+    def variants(self) -> tuple[str, str]:
+        """Name both variants that there is a tiny checkpoint of."""
+        return (self.variant, self.off_default)
 
 
 def architectures() -> tuple[Architecture, ...]:
@@ -78,9 +89,9 @@ def _classes(kind: str) -> dict[str, str]:
 
 
 def architecture_of(model_type: str, variant: str) -> Architecture | None:
-    """Look up an architecture by the names that a cell has for it."""
+    """Look up an architecture by the names that a cell has for it; either of its variants."""
     for each in _architectures():
-        if (each.model_type, each.variant) == (model_type, variant):
+        if each.model_type == model_type and variant in each.variants:
             return each
     return None
 
@@ -134,12 +145,12 @@ def record_of(case: Case, checkpoint: Checkpoint) -> Family:
     """Give the family's record: the hand-written one, or one that is found by the model itself.
 
     A hand-written record speaks of one class; of a type's other ones (BERT as a decoder, Gemma 3
-    with eyes) the sites are found.
+    with eyes) the sites are found. So are those of flipped configs, which may have other modules.
 
     Raises:
         Refused: a shrunk checkpoint is of an architecture that this release lacks.
     """
-    written = FAMILIES.get(case.family)
+    written = None if case.is_flipped else FAMILIES.get(case.family)
     if written is not None and case.checkpoint != SHRUNK:
         return written
     if (

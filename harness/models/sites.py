@@ -10,6 +10,7 @@ that mixes positions by no softmax: a state space, a recurrence, a linear attent
 
 from __future__ import annotations
 
+import functools
 import re
 from typing import Final
 
@@ -69,18 +70,21 @@ def at_layer(template: str, layer: int) -> str:
     return template.replace("{i}", str(layer))
 
 
+@functools.cache
 def layer_of(site: str) -> int | None:
     """Give the layer of a site, or None for one outside the blocks."""
     found = _BLOCK_SITE.fullmatch(site)
     return int(found[2]) if found else None
 
 
+@functools.cache
 def within_block(site: str) -> str:
     """Give the part of a block's site after the layer (`attn.q`), or the site itself."""
     found = _BLOCK_SITE.fullmatch(site)
     return found[3] if found else site
 
 
+@functools.cache
 def order(site: str, *, post_norm: bool = False) -> tuple[int, int, float]:
     """Give the sorting key that puts sites in the order of the forward pass.
 

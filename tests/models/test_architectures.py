@@ -1,5 +1,6 @@
 """Which architectures there are, and whose record speaks of a checkpoint."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,23 @@ def test_the_first_kind_of_a_type_is_its_default_and_the_others_have_their_names
     assert architecture_of("bert", "masked").class_name == "BertForMaskedLM"
     assert architecture_of("t5", "default").kind == "seq2seq"
     assert architecture_of("lama", "default") is None
+
+
+def test_each_architecture_has_a_variant_of_flipped_fields_by_a_name_of_its_own():
+    found = architectures()
+    assert len({(each.model_type, name) for each in found for name in each.variants}) == (
+        2 * len(found)
+    )
+    assert architecture_of("bart", "off_default") == architecture_of("bart", "default")
+    assert architecture_of("bart", "seq2seq_off_default") == architecture_of("bart", "seq2seq")
+    assert architecture_of("bart", "default_off_default") is None
+
+
+def test_of_flipped_fields_the_sites_are_found():
+    """A hand-written record speaks of the default's modules; of its own `off_default`, too."""
+    case = Case(family="llama", variant="off_default", checkpoint=SHRUNK)
+    assert record_of(case, stating("LlamaForCausalLM")).automatic
+    assert record_of(replace(case, checkpoint="synthetic"), stating("A")) is FAMILIES["llama"]
 
 
 def test_a_hand_written_record_wins_where_it_speaks_of_the_class():

@@ -5,14 +5,22 @@ import inspect
 import pytest
 import torch
 import transformers
-from transformers import GPT2Config, LlamaConfig
+from transformers import BertConfig, GPT2Config, LlamaConfig
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from harness.errors import Unavailable
 from harness.models.architectures import KINDS, architecture_of
-from harness.models.shrinking import building, seeded, tiny_of_config, tiny_of_type
-from harness.models.shrinking.building import LARGEST, quiet
+from harness.models.shrinking import (
+    building,
+    quiet,
+    run_once,
+    running,
+    seeded,
+    tiny_of_config,
+    tiny_of_type,
+)
 from harness.models.shrinking.hints import HINTS, Hint
+from harness.models.shrinking.running import LARGEST
 from harness.models.shrinking.sizes import (
     D_HEAD,
     D_MODEL,
@@ -156,7 +164,7 @@ def test_a_small_one_builds_runs_and_has_every_kind_of_module(
 ):
     tiny = tiny_of_type(model_type, auto_class)
     model = built(tiny, auto_class)
-    building.run_once(model)
+    run_once(model)
     assert tiny.lost == ()
     assert modules <= {type(module).__name__ for module in model.modules()}
     assert fields.items() <= tiny.config.items()
@@ -167,6 +175,32 @@ def built(tiny, auto_class):
     with quiet():
         config = CONFIG_MAPPING[tiny.config["model_type"]].from_dict(dict(tiny.config))
         return getattr(transformers, auto_class).from_config(config).eval()
+
+
+@pytest.mark.parametrize(
+    ("model_type", "auto_class", "told"),
+    [("bert", CAUSAL, True), ("bert", MASKED, False), ("reformer", MASKED, False)],
+)
+def test_what_may_be_either_decodes_where_a_causal_model_is_asked_for(model_type, auto_class, told):
+    tiny = tiny_of_type(model_type, auto_class)
+    assert tiny.config["is_decoder"] is told
+    assert sees_the_future(built(tiny, auto_class)) is not told
+
+
+def test_a_class_that_is_never_told_is_not_told():
+    assert "is_decoder" not in tiny_of_type("llama", CAUSAL).config
+
+
+def test_a_twin_stays_as_it_was_given():
+    assert tiny_of_config(BertConfig(), CAUSAL).config["is_decoder"] is False
+
+
+def sees_the_future(model):
+    tokens = torch.arange(4, 28)[None]
+    other = tokens.clone()
+    other[0, -1] = 40
+    with torch.no_grad():
+        return not torch.allclose(*(model(each).logits[:, 0] for each in (tokens, other)))
 
 
 def test_what_is_lost_is_named(monkeypatch):
@@ -207,7 +241,7 @@ def test_what_cannot_be_built_is_unavailable_with_its_first_reason(monkeypatch):
     def refuse(*_):
         raise ValueError(f"reason {next(reasons)}")
 
-    monkeypatch.setattr(building, "_runs", refuse)
+    monkeypatch.setattr(building, "runs", refuse)
     with pytest.raises(Unavailable, match=r"llama: .*\(ValueError: reason 0\)"):
         tiny_of_type("llama", CAUSAL)
     assert next(reasons) > 1
@@ -226,7 +260,7 @@ def test_what_does_not_become_small_is_refused_before_anything_is_allocated(monk
     def seen():
         raise AssertionError("it was built in earnest")
 
-    monkeypatch.setattr(building, "seeded", seen)
+    monkeypatch.setattr(running, "seeded", seen)
     monkeypatch.setattr(building, "shrunk", lambda config, **_: dict(config))
     with pytest.raises(Unavailable, match=r"ValueError: \d{9,} parameters, of which model\.\S+"):
         tiny_of_config(LlamaConfig(), CAUSAL)
@@ -234,17 +268,17 @@ def test_what_does_not_become_small_is_refused_before_anything_is_allocated(monk
 
 def test_logits_that_are_not_finite_are_refused():
     model = built(tiny_of_config(GPT2Config(n_layer=1), CAUSAL), CAUSAL)
-    building.run_once(model)
+    run_once(model)
     with torch.no_grad():
         model.transformer.ln_f.weight[0] = float("nan")
     with pytest.raises(ValueError, match="not one finite row"):
-        building.run_once(model)
+        run_once(model)
 
 
 def test_a_small_vocabulary_is_not_overrun():
     model = built(tiny_of_config(GPT2Config(n_layer=1, vocab_size=11), CAUSAL), CAUSAL)
     assert model.config.vocab_size == 11
-    building.run_once(model)
+    run_once(model)
 
 
 def test_torchs_generator_is_left_as_it_was_found():

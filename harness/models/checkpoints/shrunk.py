@@ -7,6 +7,7 @@ where it starts, and far enough from it that a port that forgets it is seen.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from typing import TYPE_CHECKING, Any, Final
@@ -15,21 +16,29 @@ import torch
 import transformers
 from safetensors.torch import save_file
 
-from harness.errors import SelectionError
+from harness.coverage import as_json, flips_from
+from harness.errors import SelectionError, Unavailable
 from harness.models.architectures import architecture_of, auto_class_of
 from harness.models.checkpoints.folder import Checkpoint, cached
 from harness.models.checkpoints.synthetic import as_saved, draw, noise_of, write_tokenizer
-from harness.models.shrinking import Tiny, quiet, seeded, tiny_of_type
+from harness.models.shrinking import experiment, quiet, seeded, tiny_of_type
 from harness.models.text_config import vocabulary_size
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from torch import Tensor
 
-GENERATOR_VERSION: Final = 4
+    from harness.coverage import Flips
+    from harness.models.architectures import Architecture
+    from harness.models.shrinking import Tiny
+
+GENERATOR_VERSION: Final = 5
 """Raised by whoever changes what a shrunk checkpoint becomes, so that old caches are left alone."""
+
+FLIPS: Final = "variants.json"
+"""Says beside a checkpoint what flipping each field does, and which flips it joins."""
 
 _SPREAD: Final = 0.3
 _LEAST: Final = 0.1
@@ -41,22 +50,90 @@ def build(model_type: str, variant: str) -> Checkpoint:
 
     Raises:
         SelectionError: this release has no such architecture.
+        Unavailable: no small config of it builds and runs, or, of `off_default`, no flip of one
+            changes its logits.
+    """
+    found = _architecture(model_type, variant)
+    if variant == found.off_default:
+        return cached(_named(model_type, variant), lambda folder: _write_flipped(folder, found))
+    return cached(
+        _named(model_type, variant),
+        lambda folder: write(folder, _tiny(found).config),
+    )
+
+
+def flips_of(model_type: str, variant: str) -> Flips:
+    """Give what flipping an architecture's fields does; the experiment is made once, and kept.
+
+    Raises:
+        SelectionError: this release has no such architecture.
         Unavailable: no small config of it builds and runs.
     """
+    found = _architecture(model_type, variant)
+    return flips_from((_experimented(found).path / FLIPS).read_text())
+
+
+def _architecture(model_type: str, variant: str) -> Architecture:
     found = architecture_of(model_type, variant)
     if found is None:
         message = f"transformers {transformers.__version__} has no {model_type} as {variant}"
         raise SelectionError(message)
+    return found
+
+
+def _named(model_type: str, variant: str, what: str = "shrunk") -> str:
+    """Name a folder in the cache, by all that what is in it depends on."""
     key = json.dumps([GENERATOR_VERSION, transformers.__version__, model_type, variant])
-    name = f"{model_type}-{variant}-shrunk-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
-    return cached(name, lambda folder: write(folder, tiny_of_type(model_type, found.auto_class)))
+    return f"{model_type}-{variant}-{what}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
 
 
-def write(folder: Path, tiny: Tiny) -> None:
+def _tiny(found: Architecture) -> Tiny:
+    """Give an architecture's small config. A failure is remembered, since each cell asks again."""
+    tiny = _tiny_or_why(found.model_type, found.auto_class)
+    if isinstance(tiny, str):
+        raise Unavailable(tiny)
+    return tiny
+
+
+@functools.cache
+def _tiny_or_why(model_type: str, auto_class: str) -> Tiny | str:
+    try:
+        return tiny_of_type(model_type, auto_class)
+    except Unavailable as error:
+        return str(error)
+
+
+def _experimented(found: Architecture) -> Checkpoint:
+    """Give the cached folder with an architecture's flips, and the config that joins them."""
+
+    def make(folder: Path) -> None:
+        flips, config = experiment(_tiny(found), found.auto_class, draw=drawn)
+        (folder / FLIPS).write_text(as_json(flips))
+        (folder / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True))
+
+    return cached(_named(found.model_type, found.off_default, "flips"), make)
+
+
+def _write_flipped(folder: Path, found: Architecture) -> None:
+    """Write the checkpoint of a small config's joined flips, and beside it what was found.
+
+    Raises:
+        Unavailable: no flip changes the logits.
+    """
+    kept = _experimented(found)
+    flips = flips_from((kept.path / FLIPS).read_text())
+    if not flips.joined:
+        said = f"none of the {flips.tried} fields that can be flipped changes its logits"
+        raise Unavailable(f"{found.model_type}: {said}")
+    (folder / FLIPS).write_text(as_json(flips))
+    write(folder, kept.config)
+
+
+def write(folder: Path, config: Mapping[str, Any]) -> None:
     """Write a tiny config's checkpoint into an empty folder: config, weights and a tokenizer."""
-    (folder / "config.json").write_text(json.dumps(tiny.config, indent=2, sort_keys=True))
-    write_tokenizer(folder, vocabulary_size(tiny.config))
-    tensors = {name: drawn(name, initial) for name, initial in _initial(folder, tiny.config)}
+    (folder / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True))
+    write_tokenizer(folder, vocabulary_size(config))
+    tensors = {name: drawn(name, initial) for name, initial in _initial(folder, config)}
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
 
 

@@ -198,7 +198,7 @@ def write_twin(original: Original, out: Path, auto_class: str) -> Twin:
     with scratch_beside(out) as scratch:
         made = scratch / out.name
         made.mkdir()
-        shrunk.write(made, tiny)
+        shrunk.write(made, tiny.config)
         _check(made, original.model_type, auto_class)
         made.rename(out)
     return Twin(tiny=tiny, changes=tuple(_changes(without_bookkeeping(before), tiny.config)))

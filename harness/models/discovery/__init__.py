@@ -128,5 +128,6 @@ def _completed(family: Family, found: Found) -> Family:
         turned=frozenset(found.turned),
         sums=frozenset(found.sums),
         sinks=found.sinks,
+        scores_shifted=found.scores_shifted,
         post_norm=found.post_norm,
     )

@@ -68,13 +68,25 @@ def confirm(model: Any, inputs: Mapping[str, Any], graph: Graph, found: Found) -
         why = _wrong(graph, equation, read)
         for site in equation.blamed if why else ():
             found.drop(site, why)
-        if equation.adds and not why and _is_sum(equation, read):
-            found.sums.add(equation.site)
+    found.sums = {
+        equation.site
+        for equation in found.equations
+        if equation.adds and _is_sum(equation, read, found)
+    }
     _confirm_turned(traced, found)
+    found.scores_shifted = bool(found.attention) and all(
+        _has_maximum_zero(traced[f"{prefix}.attn_scores"]) for prefix in found.attention
+    )
     found.sinks = any(
         float(traced[f"{prefix}.pattern"].double().sum(-1).min()) < 1 - _SINK
         for prefix in found.attention
     )
+
+
+def _has_maximum_zero(scores: Tensor) -> bool:
+    """Say whether each row's maximum was taken off it; a sink beside the keys may have held it."""
+    largest = scores.amax(-1)
+    return bool((largest <= 0).all()) and bool((largest == 0).any())
 
 
 def _is_laid_out(site: str, tensor: Tensor, tokens: torch.Size) -> bool:
@@ -105,9 +117,9 @@ def _confirm_turned(traced: Mapping[str, Tensor], found: Found) -> None:
     found.turned = (found.turned & whole) | (plain if found.turned & whole else set())
 
 
-def _is_sum(equation: Equation, read: Mapping[str, Tensor]) -> bool:
-    """Say whether a site is the plain sum of what it is made of."""
-    if any(site not in read for site in (equation.site, *equation.given.values())):
+def _is_sum(equation: Equation, read: Mapping[str, Tensor], found: Found) -> bool:
+    """Say whether a site is the plain sum of what it is made of, all of which was confirmed."""
+    if not {equation.site, *equation.given.values()} <= set(found.taps):
         return False
     expected = read[equation.site]
     given = [read[site].double() for site in equation.given.values()]

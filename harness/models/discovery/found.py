@@ -59,6 +59,7 @@ class Found:
     sums: set[str] = field(default_factory=set)
     equations: list[Equation] = field(default_factory=list)
     sinks: bool = False
+    scores_shifted: bool = False
     layer_norm: bool = False
     post_norm: bool = False
 

@@ -56,7 +56,8 @@ def _find_embed(graph: Graph, block: Block, value: int, found: Found) -> None:
 
 
 def _is_scale(graph: Graph, value: int) -> bool:
-    return graph.made_by(value) in {"mul", "div"} and _others(graph, value) == 1
+    alone = len(graph.live_inputs(value)) == 1  # else the stream is multiplied by what it holds
+    return alone and graph.made_by(value) in {"mul", "div"} and _others(graph, value) == 1
 
 
 def _others(graph: Graph, value: int) -> int:

@@ -122,10 +122,14 @@ class TransformersRunner:
             for path in (tap.module, tap.formerly)
             if path in present and path
         }
+        self._sites = self._in_order()
 
     @property
     def sites(self) -> tuple[str, ...]:
         """Name the sites it can give, in the order of the forward pass."""
+        return self._sites
+
+    def _in_order(self) -> tuple[str, ...]:
         attention = [
             f"{prefix}.{name}"
             for prefix in self._attention

@@ -2,16 +2,16 @@
 
 from harness.models.shrinking.building import (
     Tiny,
-    quiet,
-    run_once,
-    seeded,
     tiny_of_config,
     tiny_of_type,
     without_bookkeeping,
 )
+from harness.models.shrinking.running import quiet, run_once, seeded
+from harness.models.shrinking.variants import experiment
 
 __all__ = [
     "Tiny",
+    "experiment",
     "quiet",
     "run_once",
     "seeded",

@@ -6,41 +6,27 @@ import copy
 import inspect
 import re
 import time
-import warnings
-from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
 import transformers
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
-from transformers.utils import logging
 
 from harness.errors import Unavailable
-from harness.models.ports.asking import logits_of
 from harness.models.shrinking.hints import HINTS
-from harness.models.shrinking.sizes import (
-    LENGTH,
-    N_SPECIAL,
-    VOCABULARY,
-    depth_of,
-    every_kind,
-    shrunk,
-)
-from harness.models.text_config import vocabulary_size
+from harness.models.shrinking.running import classes_in, quiet, runs
+from harness.models.shrinking.sizes import depth_of, every_kind, shrunk
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-LARGEST: Final = 3_000_000
-"""Parameters above which a config has not become small. They are counted on the meta device."""
 SECONDS: Final = 60.0
 """When no further attempt is begun."""
 _DEPTHS: Final = (2, 4, 6, 8)
 _PER_LAYER: Final = re.compile(r"layer_types$")
 """Names the kind of each layer, of its attention or its MLP."""
-_BATCH: Final = 2
-_LENGTHS: Final = (LENGTH, 1, 7)
+_CAUSAL: Final = "AutoModelForCausalLM"
 _START: Final = 1
 """What a decoder reads first where the class leaves it to the files on the hub."""
 _BOOKKEEPING: Final = frozenset(
@@ -101,7 +87,7 @@ def tiny_of_type(model_type: str, auto_class: str) -> Tiny:
     kind = CONFIG_MAPPING[model_type]
     try:
         with quiet():
-            starts = _starts(kind)
+            starts = [_decoding(each, kind, auto_class) for each in _starts(kind)]
     except Exception as error:  # each class has errors of its own
         said = " ".join(str(error).split())
         message = f"{model_type}: the class's own defaults do not build a config ({said})"
@@ -159,13 +145,9 @@ def _modules_of(kind: Any, config: dict[str, Any], auto_class: str) -> frozenset
     try:
         with quiet(), torch.device("meta"):
             whole = kind.from_dict(copy.deepcopy(config))
-            return _classes_in(getattr(transformers, auto_class).from_config(whole))
+            return classes_in(getattr(transformers, auto_class).from_config(whole))
     except Exception:  # noqa: BLE001 - each class has errors of its own
         return frozenset()
-
-
-def _classes_in(model: Any) -> frozenset[str]:
-    return frozenset(type(module).__name__ for module in model.modules())
 
 
 def _tried(
@@ -173,7 +155,7 @@ def _tried(
 ) -> Tiny:
     with quiet():
         loaded = kind.from_dict(copy.deepcopy(config))
-    parameters, modules = _runs(loaded, auto_class)
+    parameters, modules = runs(loaded, auto_class)
     written = without_bookkeeping(loaded.to_dict())
     if loaded.is_encoder_decoder and written.get("decoder_start_token_id") is None:
         written["decoder_start_token_id"] = _START
@@ -237,6 +219,17 @@ def _starts(kind: Any) -> list[_Start]:
     ]
 
 
+def _decoding(start: _Start, kind: Any, auto_class: str) -> _Start:
+    """Tell a class that may be either that it decodes, where a causal model is asked for.
+
+    BERT and its like see the future otherwise, whatever the model's class is called.
+    """
+    either = "is_decoder" in inspect.signature(kind.__init__).parameters
+    if not either or auto_class != _CAUSAL:
+        return start
+    return replace(start, config={**start.config, "is_decoder": True})
+
+
 def stated(kind: Any) -> dict[str, Any]:
     """Give the fields that a config class has a default for, of nested configs too."""
     found: dict[str, Any] = {}
@@ -264,72 +257,3 @@ def without_bookkeeping(config: Mapping[str, Any]) -> dict[str, Any]:
         for name, value in config.items()
         if name not in _BOOKKEEPING
     }
-
-
-def _runs(config: Any, auto_class: str) -> tuple[int, frozenset[str]]:
-    """Build a config and run it once; give its number of parameters and its modules' classes.
-
-    Raises:
-        ValueError: it is too large, or what it gives are no finite logits of its tokens.
-    """
-    build = getattr(transformers, auto_class).from_config
-    with quiet():
-        with torch.device("meta"):
-            empty = build(copy.deepcopy(config), attn_implementation="eager")
-        parameters: int = sum(parameter.numel() for parameter in empty.parameters())
-        if parameters > LARGEST:
-            name, largest = max(empty.named_parameters(), key=lambda each: each[1].numel())
-            raise ValueError(f"{parameters} parameters, of which {name} {tuple(largest.shape)}")
-        with seeded():
-            model = build(config, attn_implementation="eager").eval()
-        config.architectures = [type(model).__name__]
-        run_once(model)
-    return parameters, _classes_in(model)
-
-
-def run_once(model: Any) -> None:
-    """Run a model on prompts of several lengths, one token too, as prompts are drawn.
-
-    Raises:
-        ValueError: what it gives are no finite logits of these tokens, or it raises on some length.
-    """
-    for length in _LENGTHS:
-        try:
-            _run(model, length)
-        except Exception as error:
-            said = f"{type(error).__name__}: {error}"
-            raise ValueError(f"on a prompt of {length} token(s): {said}") from error
-
-
-def _run(model: Any, length: int) -> None:
-    vocabulary = vocabulary_size(model.config.to_dict()) or VOCABULARY
-    places = torch.arange(_BATCH * length).view(_BATCH, length)
-    tokens = places * 3 % max(min(64, vocabulary - N_SPECIAL), 1) + min(N_SPECIAL, vocabulary - 1)
-    inputs = {"input_ids": tokens}
-    if model.config.is_encoder_decoder:
-        inputs["decoder_input_ids"] = tokens
-    with torch.no_grad():
-        logits = logits_of(model(**inputs))
-    if tuple(logits.shape[:2]) != (_BATCH, length) or not bool(logits.isfinite().all()):
-        raise ValueError(f"logits {tuple(logits.shape)} are not one finite row for each token")
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Keep what a release says of a class's own defaults, or of small sizes, from the user."""
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity_error()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.set_verbosity(verbosity)
-
-
-@contextmanager
-def seeded() -> Iterator[None]:
-    """Seed torch's generator, so that a model starts with the same numbers; put it back after."""
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(0)
-        yield

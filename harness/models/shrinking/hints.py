@@ -85,14 +85,10 @@ HINTS: Final[Mapping[str, Hint]] = {
         },
     ),
     "neomme": Hint("two axes share the rotated part", {"head_dim": 16}),
-    "nystromformer": Hint(
-        "landmarks must divide the length", {"segment_means_seq_len": 24, "num_landmarks": 4}
-    ),
     "esm": Hint(_NO_DEFAULT, {"vocab_size": 96, "pad_token_id": 3, "mask_token_id": 4}),
     "reformer": Hint(
-        "it must be told to decode, and its axes must fill d_model and the length",
+        "its axes must fill d_model and the length",
         {
-            "is_decoder": True,
             "attn_layers": ["local", "lsh"],
             "axial_pos_shape": [4, 6],
             "axial_pos_embds_dim": [8, 24],

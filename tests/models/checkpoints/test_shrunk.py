@@ -4,13 +4,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from harness.errors import SelectionError
+from harness.coverage import Flips, flips_from
+from harness.errors import SelectionError, Unavailable
 from harness.models.architectures import architecture_of, automatic
 from harness.models.checkpoints import shrunk
-from harness.models.checkpoints.shrunk import _initial, build, drawn
+from harness.models.checkpoints.shrunk import FLIPS, _initial, build, drawn, flips_of
 from harness.models.ports.loading import load_model
-from harness.models.shrinking import run_once
-from harness.models.shrinking.building import quiet
+from harness.models.shrinking import quiet, run_once
 
 # Plain, gains at zero, decays and states, experts, two stacks.
 TYPES = ("gpt2", "gemma2", "mamba2", "mixtral", "t5")
@@ -101,3 +101,59 @@ def test_integers_are_left_alone():
 def test_an_architecture_that_is_not_there_is_refused(model_type, variant):
     with pytest.raises(SelectionError, match=f"has no {model_type} as {variant}"):
         build(model_type, variant)
+
+
+def test_off_default_has_its_flips_loads_whole_and_runs():
+    built = build("gpt_neox", "off_default")
+    flips = flips_from((built.path / FLIPS).read_text())
+    assert flips == flips_of("gpt_neox", "default") == flips_of("gpt_neox", "off_default")
+    assert set(flips.joined) > {"use_parallel_residual", "attention_bias"}
+    assert {name: built.config[name] for name in ("use_parallel_residual", "attention_bias")} == {
+        "use_parallel_residual": False,
+        "attention_bias": False,
+    }
+    record = automatic("gpt_neox", "AutoModelForCausalLM")
+    with quiet():
+        run_once(load_model(record, built, dtype="float32", device="cpu", attention="eager"))
+
+
+def test_the_experiment_is_made_once(monkeypatch):
+    found = flips_of("gpt2", "default")
+    monkeypatch.setattr(shrunk, "experiment", None)
+    assert flips_of("gpt2", "default") == found
+    assert build("gpt2", "off_default").path.is_dir()
+
+
+NOTHING = Flips(changing=(), idle=("a", "b"), failing={}, untried=(), joined=(), apart={})
+
+
+def test_where_no_flip_changes_anything_there_is_no_checkpoint_and_nothing_is_asked_again(
+    monkeypatch,
+):
+    asked = []
+
+    def experiment(*_, **__):
+        asked.append(1)
+        return NOTHING, {}
+
+    monkeypatch.setattr(shrunk, "experiment", experiment)
+    for _ in range(2):
+        with pytest.raises(Unavailable, match=r"phi: none of the 2 fields .* changes its logits"):
+            build("phi", "off_default")
+    assert (flips_of("phi", "default"), asked) == (NOTHING, [1])
+
+
+def test_what_cannot_be_made_small_is_asked_once(monkeypatch):
+    asked = []
+
+    def refuse(model_type, auto_class):
+        asked.append((model_type, auto_class))
+        raise Unavailable("too large")
+
+    monkeypatch.setattr(shrunk, "tiny_of_type", refuse)
+    shrunk._tiny_or_why.cache_clear()
+    for variant in ("default", "off_default", "default"):
+        with pytest.raises(Unavailable, match="too large"):
+            build("opt", variant)
+    shrunk._tiny_or_why.cache_clear()
+    assert asked == [("opt", "AutoModelForCausalLM")]

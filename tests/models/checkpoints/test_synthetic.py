@@ -5,7 +5,7 @@ import torch
 from safetensors.torch import load_file
 
 from harness.errors import CheckpointError, SelectionError
-from harness.measure.exact import true_float64
+from harness.exact import true_float64
 from harness.models.checkpoints.synthetic import SIZES, build, draw
 from harness.models.families import FAMILIES
 

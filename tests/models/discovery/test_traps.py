@@ -335,8 +335,10 @@ def test_heads_put_together_of_several_projections_have_no_turned_queries():
 
 def test_a_sink_beside_the_keys_is_seen_in_the_patterns():
     sizes = {**SIZES, "num_hidden_layers": 2, "head_dim": 8}
-    assert discovered(of_config("gpt_oss", **sizes, num_local_experts=4), stub()).sinks
-    assert not discovered(of_config("llama", **sizes), stub()).sinks
+    shifted = discovered(of_config("gpt_oss", **sizes, num_local_experts=4), stub())
+    plain = discovered(of_config("llama", **sizes), stub())
+    assert (shifted.sinks, shifted.scores_shifted) == (True, True)
+    assert (plain.sinks, plain.scores_shifted) == (False, False)
 
 
 def test_a_head_that_no_known_way_gives_is_not_known():

@@ -8,7 +8,7 @@ from torch.overrides import _get_current_function_mode_stack as modes
 from transformers import LlamaConfig
 from transformers.models.llama.modeling_llama import LlamaRMSNorm, LlamaRotaryEmbedding
 
-from harness.measure.exact import true_float64
+from harness.exact import true_float64
 
 LOW = (torch.float32, torch.float16, torch.bfloat16)
 VALUES = torch.tensor([1 / 3, 2 / 3, 1e-9], dtype=torch.float64)
@@ -114,7 +114,7 @@ def test_what_reads_bytes_as_a_dtype_is_left_alone():
 SCRIPTED = """
 import torch
 
-from harness.measure.exact import true_float64
+from harness.exact import true_float64
 
 
 @torch.jit.script
