@@ -187,6 +187,11 @@ def test_what_may_be_either_decodes_where_a_causal_model_is_asked_for(model_type
     assert sees_the_future(built(tiny, auto_class)) is not told
 
 
+@pytest.mark.parametrize(("model_type", "auto_class"), [("xlm", CAUSAL), ("flaubert", MASKED)])
+def test_a_class_with_a_word_of_its_own_is_told_by_it(model_type, auto_class):
+    assert tiny_of_type(model_type, auto_class).config["causal"] is (auto_class == CAUSAL)
+
+
 def test_a_class_that_is_never_told_is_not_told():
     assert "is_decoder" not in tiny_of_type("llama", CAUSAL).config
 

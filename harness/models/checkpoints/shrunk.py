@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from harness.models.architectures import Architecture
     from harness.models.shrinking import Tiny
 
-GENERATOR_VERSION: Final = 5
+GENERATOR_VERSION: Final = 6
 """Raised by whoever changes what a shrunk checkpoint becomes, so that old caches are left alone."""
 
 FLIPS: Final = "variants.json"
@@ -133,7 +133,7 @@ def write(folder: Path, config: Mapping[str, Any]) -> None:
     """Write a tiny config's checkpoint into an empty folder: config, weights and a tokenizer."""
     (folder / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True))
     write_tokenizer(folder, vocabulary_size(config))
-    tensors = {name: drawn(name, initial) for name, initial in _initial(folder, config)}
+    tensors = dict(_drawn_or_computed(folder, config))
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
 
 
@@ -152,7 +152,28 @@ def drawn(name: str, initial: Tensor) -> Tensor:
 
 def _initial(folder: Path, config: Any) -> Iterator[tuple[str, Tensor]]:
     """Give the tensors with which transformers starts the model, as it saves them on the hub."""
+    yield from as_saved(_started(folder, config))
+
+
+def _started(folder: Path, config: Any) -> Any:
     loaded = transformers.AutoConfig.from_pretrained(folder)
     with seeded(), quiet():
-        model = getattr(transformers, auto_class_of(config)).from_config(loaded)
-    yield from as_saved(model)
+        return getattr(transformers, auto_class_of(config)).from_config(loaded)
+
+
+def _drawn_or_computed(folder: Path, config: Any) -> Iterator[tuple[str, Tensor]]:
+    """Give the tensors of a checkpoint, drawn; tables that the model never learns, as it makes them.
+
+    RoFormer's sines and MiniMax's decays are such: drawn, they would not rotate, and read ahead.
+    """
+    model = _started(folder, config)
+    computed = {
+        *(name for name, buffer in model.named_buffers() if buffer.ndim > 1),
+        *(name for name, weight in model.named_parameters() if _is_table(weight)),
+    }
+    for name, initial in as_saved(model):
+        yield name, initial if name in computed else drawn(name, initial)
+
+
+def _is_table(weight: Tensor) -> bool:
+    return weight.ndim > 1 and not weight.requires_grad

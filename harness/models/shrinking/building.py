@@ -222,12 +222,14 @@ def _starts(kind: Any) -> list[_Start]:
 def _decoding(start: _Start, kind: Any, auto_class: str) -> _Start:
     """Tell a class that may be either that it decodes, where a causal model is asked for.
 
-    BERT and its like see the future otherwise, whatever the model's class is called.
+    BERT and its like see the future otherwise, whatever the model's class is called; so does XLM,
+    by a word of its own.
     """
-    either = "is_decoder" in inspect.signature(kind.__init__).parameters
-    if not either or auto_class != _CAUSAL:
+    known = inspect.signature(kind.__init__).parameters
+    words = [word for word in ("is_decoder", "causal") if word in known]
+    if not words or auto_class != _CAUSAL:
         return start
-    return replace(start, config={**start.config, "is_decoder": True})
+    return replace(start, config={**start.config, **dict.fromkeys(words, True)})
 
 
 def stated(kind: Any) -> dict[str, Any]:

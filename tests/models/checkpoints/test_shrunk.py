@@ -92,6 +92,19 @@ def test_gains_lie_around_where_they_start():
         assert 0.28 < gains.std().item() < 0.32
 
 
+@pytest.mark.parametrize(
+    ("model_type", "table"),
+    [
+        ("roformer", "roformer.encoder.embed_positions.weight"),
+        ("minimax", "model.layers.1.self_attn.diagonal_decay"),
+    ],
+)
+def test_tables_that_a_model_never_learns_are_as_it_makes_them(model_type, table):
+    built = build(model_type, "default")
+    started = dict(_initial(built.path, built.config))
+    assert torch.equal(tensors_of(model_type)[table], started[table])
+
+
 def test_integers_are_left_alone():
     counts = torch.arange(3)
     assert torch.equal(drawn("num_batches_tracked", counts), counts)
