@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from cases import ALL
 from cases import breadth_flipped as flipped
+from cases import breadth_probes as probes
 from cases.breadth_faults import (
     BIAS_AS_PATTERN,
     CACHE_IN_FLOAT32,
@@ -111,9 +112,10 @@ _OF_TYPES: Final[tuple[tuple[Limitation, str, tuple[str, ...]], ...]] = (
 
 
 def _joined() -> Iterator[tuple[tuple[str, str], tuple[Limitation, ...]]]:
-    of_types = ((name, kind) for _, kind, names in _OF_TYPES for name in names)
+    every = (*_OF_TYPES, *probes.OF_TYPES)
+    of_types = ((name, kind) for _, kind, names in every for name in names)
     for name, kind in {*_OF_CASES, *of_types}:
-        found = tuple(item for item, of, names in _OF_TYPES if kind == of and name in names)
+        found = tuple(item for item, of, names in every if kind == of and name in names)
         yield (name, kind), (*_OF_CASES.get((name, kind), ()), *found)
 
 
