@@ -71,8 +71,8 @@ def error_floor(dtype: str) -> float:
 def masked_below(dtype: str) -> float:
     """Give the score below which an attention score stands for "masked out".
 
-    Libraries add or fill the dtype's lowest value, or minus infinity. CodeGen divides by the root of
-    the head's size behind that: by 16 in its checkpoints, by 2.9 in the shrunk one. In float16 only
-    the latter is told from a score: real ones may come near -4000.
+    Libraries add or fill the dtype's lowest value, or minus infinity. CodeGen divides by the root
+    of the head's size behind that: by 16 in its checkpoints, by 2.9 in the shrunk one. In float16
+    only the latter is told from a score: real ones may come near -4000.
     """
     return LOWEST[dtype] / (4 if dtype == "float16" else 32)

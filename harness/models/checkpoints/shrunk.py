@@ -162,7 +162,7 @@ def _started(folder: Path, config: Any) -> Any:
 
 
 def _drawn_or_computed(folder: Path, config: Any) -> Iterator[tuple[str, Tensor]]:
-    """Give the tensors of a checkpoint, drawn; tables that the model never learns, as it makes them.
+    """Give a checkpoint's tensors, drawn; tables that the model never learns as it makes them.
 
     RoFormer's sines and MiniMax's decays are such: drawn, they would not rotate, and read ahead.
     """
