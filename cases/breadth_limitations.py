@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from cases import ALL
 from cases import breadth_flipped as flipped
+from cases import breadth_probes as probes
 from cases.breadth_faults import (
     BIAS_AS_PATTERN,
     CACHE_IN_FLOAT32,
@@ -49,6 +50,7 @@ _OF_CASES: Final = {
 
 # A limitation, a kind, and the types of that kind that have it.
 _OF_TYPES: Final[tuple[tuple[Limitation, str, tuple[str, ...]], ...]] = (
+    *probes.OF_TYPES,
     (
         DECODER_TAKEN_FOR_THE_WHOLE,
         "causal",
@@ -123,6 +125,7 @@ def _flipped() -> Iterator[tuple[tuple[str, str], tuple[Limitation, ...]]]:
         own = {name for _, of, names in flipped.OF_TYPES for name in names if of == kind}
         for name in {*own, *inheriting}:
             inherited = _OF_DEFAULTS.get((name, kind), ()) if name in inheriting else ()
+            inherited = tuple(item for item in inherited if not item.probes)
             found = (item for item, of, names in flipped.OF_TYPES if kind == of and name in names)
             yield (name, f"{kind}_{OFF_DEFAULT}"), (*inherited, *found)
 
