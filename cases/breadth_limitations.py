@@ -50,6 +50,7 @@ _OF_CASES: Final = {
 
 # A limitation, a kind, and the types of that kind that have it.
 _OF_TYPES: Final[tuple[tuple[Limitation, str, tuple[str, ...]], ...]] = (
+    *probes.OF_TYPES,
     (
         DECODER_TAKEN_FOR_THE_WHOLE,
         "causal",
@@ -112,10 +113,9 @@ _OF_TYPES: Final[tuple[tuple[Limitation, str, tuple[str, ...]], ...]] = (
 
 
 def _joined() -> Iterator[tuple[tuple[str, str], tuple[Limitation, ...]]]:
-    every = (*_OF_TYPES, *probes.OF_TYPES)
-    of_types = ((name, kind) for _, kind, names in every for name in names)
+    of_types = ((name, kind) for _, kind, names in _OF_TYPES for name in names)
     for name, kind in {*_OF_CASES, *of_types}:
-        found = tuple(item for item, of, names in every if kind == of and name in names)
+        found = tuple(item for item, of, names in _OF_TYPES if kind == of and name in names)
         yield (name, kind), (*_OF_CASES.get((name, kind), ()), *found)
 
 
@@ -125,6 +125,7 @@ def _flipped() -> Iterator[tuple[tuple[str, str], tuple[Limitation, ...]]]:
         own = {name for _, of, names in flipped.OF_TYPES for name in names if of == kind}
         for name in {*own, *inheriting}:
             inherited = _OF_DEFAULTS.get((name, kind), ()) if name in inheriting else ()
+            inherited = tuple(item for item in inherited if not item.probes)
             found = (item for item, of, names in flipped.OF_TYPES if kind == of and name in names)
             yield (name, f"{kind}_{OFF_DEFAULT}"), (*inherited, *found)
 

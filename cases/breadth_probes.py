@@ -1,4 +1,4 @@
-"""What tiny checkpoints do not keep of what a model owes itself, by type. Data only."""
+"""What the probes show of transformers itself on tiny checkpoints: limitations by type."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ from cases.limitations import AFTER_TRANSFORMERS, HUGGING_FACE, POSITIONS_NOT_CO
 from harness.case import Limitation
 
 
-def _owed(probe: str, page: str, reason: str, *sites: str, checks: tuple[str, ...] = ()) -> Limitation:
-    """Say that a probe's checks fail first at these sites, as a page tells."""
+def _differs(page: str, reason: str, *, probe: str, sites: tuple[str, ...]) -> Limitation:
+    """Say that a probe's checks fail first at these sites."""
     return Limitation(
         outcome="differs",
         probes=(probe,),
-        checks=checks,
         sites=sites,
         reason=reason,
         link=f"docs/findings/{page}.md",
@@ -23,37 +22,27 @@ def _owed(probe: str, page: str, reason: str, *sites: str, checks: tuple[str, ..
     )
 
 
-def _raises(page: str, reason: str, words: str, *probes: str) -> Limitation:
+def _raises(page: str, reason: str, *, words: str) -> Limitation:
+    """Say that transformers raises with these words."""
     return Limitation(
         outcome="raises",
         words=words,
-        probes=probes,
         reason=reason,
         link=f"docs/findings/{page}.md",
         until=AFTER_TRANSFORMERS,
-        loading_modes=HUGGING_FACE,
     )
 
 
-_LEFT: Final = ("left, *",)
-_UNCOUNTED_LEFT: Final = ("left, positions not given",)
-
-
-def _uncounted_at(site: str) -> Limitation:
-    """Say that positions are not counted from the mask where they have no site of their own."""
+def _positions(site: str) -> Limitation:
+    """Say of positions that are not counted from the mask where it shows first."""
     return replace(POSITIONS_NOT_COUNTED, sites=(site,))
 
 
-_PAD_BY_NUMBER: Final = "pad tokens are masked by their number where no mask or cache is given"
-_PAD_COUNTED: Final = "a pad token among the tokens counts from a cache, and not in a full pass"
-_SCAN_ANEW: Final = "a scan of several tokens begins at zeros, whatever the cache holds"
-_STEP_UNCLAMPED: Final = "time steps are clamped in a scan and not in a single step"
-_FSMT: Final = ("fsmt-looks-ahead-with-a-cache", "without use_cache=False there is no causal mask")
-_CPMANT: Final = ("cpmant-reads-both-ways", "all text is context, and a mask is swallowed")
-_MIXED: Final = "convolutions and Fourier transforms run over padding"
-_TABLES: Final = ("tables-saved-in-float32", "its table is saved, and rounded to float32")
-_PROPHETNET: Final = "prophetnet-cache-takes-single-tokens"
-_ALL_ENCODED: Final = ("encoder_blocks.0.attn.attn_scores",)
+_BOTH_WAYS: Final = "cpmant-reads-both-ways"
+_LOOKS_AHEAD: Final = "fsmt-looks-ahead-with-a-cache"
+_BY_NUMBER: Final = "pad-tokens-masked-by-their-number"
+_IN_FLOAT32: Final = "tables-saved-in-float32"
+_OVER_PADDING: Final = "mixing-runs-over-padding"
 
 # A limitation, a kind, and the types of that kind that have it.
 OF_TYPES: Final[tuple[tuple[Limitation, str, tuple[str, ...]], ...]] = (
@@ -123,209 +112,268 @@ OF_TYPES: Final[tuple[tuple[Limitation, str, tuple[str, ...]], ...]] = (
             "prophetnet",
         ),
     ),
-    (_uncounted_at("logits"), "causal", ("openai-gpt", "reformer")),
-    (_uncounted_at("logits"), "masked", ("albert", "reformer", "squeezebert")),
-    (_uncounted_at("blocks.0.resid_pre"), "causal", ("ctrl", "whisper", "xglm")),
-    (_uncounted_at("encoder_ln_final.out"), "seq2seq", ("pegasus_x",)),
-    (_uncounted_at("decoder_blocks.0.ln2.out"), "seq2seq", ("led",)),
+    (_positions("logits"), "causal", ("openai-gpt", "reformer")),
+    (_positions("logits"), "masked", ("albert", "reformer", "squeezebert")),
+    (_positions("resid_pre"), "causal", ("ctrl", "whisper", "xglm")),
+    (_positions("encoder_ln_final.out"), "seq2seq", ("pegasus_x",)),
+    (_positions("decoder_blocks.0.ln2.out"), "seq2seq", ("led",)),
     (
-        _uncounted_at("blocks.0.attn.attn_scores"),
+        _positions("blocks.0.attn.attn_scores"),
         "causal",
         ("hunyuan_v1_dense", "hunyuan_v1_moe"),
     ),
-    (_uncounted_at("blocks.1.attn.attn_scores"), "causal", ("beam",)),
+    (_positions("blocks.1.attn.attn_scores"), "causal", ("beam",)),
     *(
         (
-            _owed("padding", *_TABLES, "attn_scores", "ln1.out", checks=_UNCOUNTED_LEFT),
+            _differs(
+                _IN_FLOAT32,
+                "its table of sines is saved, in float32",
+                probe="padding",
+                sites=("attn_scores", "ln1.out"),
+            ),
             kind,
             ("roformer",),
         )
         for kind in ("causal", "masked")
     ),
-    (_owed("padding", *_TABLES, "blocks.1.mixer_out", checks=_LEFT), "causal", ("minimax",)),
-    (_owed("cached_decoding", *_TABLES, "blocks.1.mixer_out"), "causal", ("minimax",)),
-    (
-        _owed("padding", "mixing-runs-over-padding", _MIXED, "blocks.0.ln1.out"),
-        "masked",
-        ("convbert", "fnet"),
+    *(
+        (
+            _differs(
+                _IN_FLOAT32,
+                "its decays are saved, in float32",
+                probe=probe,
+                sites=("blocks.1.mixer_out",),
+            ),
+            "causal",
+            ("minimax",),
+        )
+        for probe in ("padding", "cached_decoding")
     ),
     (
-        _owed(
-            "padding",
-            "recurrences-run-over-padding",
-            "the recurrence runs over padding",
-            "blocks.0.mixer_out",
-            checks=_LEFT,
-        ),
-        "causal",
-        ("recurrent_gemma", "xlstm"),
-    ),
-    (
-        _owed(
-            "padding",
-            "deepseek-v4-compresses-padding",
-            "windows begin with the first token, masked or not",
-            "logits",
-            checks=_LEFT,
-        ),
-        "causal",
-        ("deepseek_v4",),
-    ),
-    (
-        _owed(
-            "padding",
-            "yoso-ignores-the-mask",
-            "the mask is taken for one that is added, and lost",
-            "blocks.0.ln1.out",
-            checks=("right, *",),
-        ),
-        "masked",
-        ("yoso",),
-    ),
-    (
-        _owed(
-            "padding",
+        _differs(
             "prophetnet-relative-positions-mixed",
-            "the predicting stream takes other tokens' and heads' relative positions",
-            "logits",
+            "the predicting stream takes other tokens' relative positions",
+            probe="padding",
+            sites=("logits",),
         ),
         "causal",
         ("prophetnet",),
     ),
     (
-        _owed("padding", "pad-tokens-masked-by-their-number", _PAD_BY_NUMBER, "logits"),
+        _differs(
+            "reformer-sorts-by-what-follows",
+            "keys are sorted into chunks with those that follow",
+            probe="causality",
+            sites=("logits",),
+        ),
         "causal",
-        ("xlm",),
+        ("reformer",),
     ),
     (
-        _owed("padding", "pad-tokens-masked-by-their-number", _PAD_BY_NUMBER, "logits"),
+        _differs(
+            _BY_NUMBER,
+            "pad tokens are masked where no mask is given",
+            probe="padding",
+            sites=("logits",),
+        ),
         "masked",
         ("flaubert",),
     ),
     (
-        _owed("padding", "pad-tokens-masked-by-their-number", _PAD_BY_NUMBER, *_ALL_ENCODED),
-        "seq2seq",
-        ("t5gemma",),
-    ),
-    (
-        _owed(
-            "observer",
-            "pad-tokens-masked-by-their-number",
-            _PAD_BY_NUMBER,
-            "decoder_blocks.0.attn.attn_scores",
-            checks=("no cache kept",),
-        ),
-        "seq2seq",
-        ("t5gemma",),
-    ),
-    (
-        _owed(
-            "cached_decoding",
-            "pad-tokens-counted-only-from-a-cache",
-            _PAD_COUNTED,
-            "decoder_blocks.0.resid_pre",
-        ),
-        "seq2seq",
-        ("m2m_100", "nllb-moe", "seamless_m4t", "seamless_m4t_v2"),
-    ),
-    (
-        _owed(
-            "cached_decoding",
+        _differs(
             "bamba-positions-start-anew",
-            "positions of what follows a cache count from 0",
-            "blocks.1.attn.rot_q",
+            "positions are counted from 0 at every call",
+            probe="cached_decoding",
+            sites=("attn.rot_q",),
         ),
         "causal",
         ("bamba",),
     ),
     (
-        _owed(
-            "cached_decoding",
-            "mamba-state-lost-between-chunks",
-            _SCAN_ANEW,
-            "blocks.0.mixer_out",
-            checks=("chunks",),
-        ),
+        _differs(_BOTH_WAYS, "all tokens see each other", probe="causality", sites=("logits",)),
         "causal",
-        ("jamba", "zamba"),
+        ("cpmant",),
     ),
     (
-        _owed(
-            "cached_decoding",
-            "time-step-floor-not-in-single-steps",
-            _STEP_UNCLAMPED,
-            "blocks.0.mixer_out",
-            "blocks.1.resid_post",
-            checks=("prefill and single tokens",),
-        ),
+        _differs(_BOTH_WAYS, "no mask is read", probe="padding", sites=("logits",)),
         "causal",
-        ("nemotron_h", "zamba2"),
+        ("cpmant",),
     ),
     (
-        _owed(
-            "cached_decoding",
-            "moshi-window-only-in-the-cache",
-            "the cache forgets keys outside a window that the mask does not know",
-            "blocks.0.attn.pattern",
-        ),
-        "causal",
-        ("moshi",),
-    ),
-    (_owed("causality", *_FSMT, "logits"), "seq2seq", ("fsmt",)),
-    (_owed("cached_decoding", *_FSMT, "logits"), "seq2seq", ("fsmt",)),
-    (_owed("observer", *_FSMT, "logits", checks=("no cache kept",)), "seq2seq", ("fsmt",)),
-    (_owed("causality", *_CPMANT, "logits"), "causal", ("cpmant",)),
-    (_owed("padding", *_CPMANT, "logits", checks=("right, *",)), "causal", ("cpmant",)),
-    (
-        _raises(
-            "cpmant-reads-both-ways",
-            "with a cache it wants all tokens again",
-            "at non-singleton dimension 3",
-            "cached_decoding",
+        replace(
+            _raises(_BOTH_WAYS, "no single tokens from a cache", words="must match the size of"),
+            probes=("cached_decoding",),
         ),
         "causal",
         ("cpmant",),
     ),
     (
-        _owed(
-            "causality",
-            "reformer-sorts-by-what-follows",
-            "keys are sorted into chunks with those that follow",
-            "logits",
+        _differs(
+            "deepseek-v4-compresses-padding",
+            "padding is compressed with the text",
+            probe="padding",
+            sites=("logits",),
         ),
         "causal",
-        ("reformer",),
+        ("deepseek_v4",),
     ),
     *(
         (
-            _raises(
-                _PROPHETNET,
-                "a cache takes no other pad token than 0",
-                "`position_ids` are incorrect",
-                "cached_decoding",
+            _differs(
+                _LOOKS_AHEAD, "a cache leaves the causal mask out", probe=probe, sites=("logits",)
             ),
-            kind,
-            ("prophetnet",),
+            "seq2seq",
+            ("fsmt",),
         )
-        for kind in ("causal", "seq2seq")
+        for probe in ("causality", "observer", "cached_decoding")
+    ),
+    (
+        Limitation(
+            outcome="differs",
+            sites=("blocks.1.resid_mid",),
+            reason="keys at zero tie, and each kernel chooses others",
+            link="docs/findings/indexer-ties-at-zero.md",
+            until=AFTER_TRANSFORMERS,
+            loading_modes=("hf_sdpa",),
+            dtypes=("exact",),
+        ),
+        "causal",
+        ("deepseek_v32",),
+    ),
+    (
+        _differs(
+            "mamba-state-lost-between-chunks",
+            "the state starts anew at every chunk",
+            probe="cached_decoding",
+            sites=("mixer_out",),
+        ),
+        "causal",
+        ("jamba", "zamba"),
+    ),
+    (
+        _differs(
+            _OVER_PADDING,
+            "padding is mixed in",
+            probe="padding",
+            sites=("blocks.0.ln1.out", "pos_embed"),
+        ),
+        "masked",
+        ("convbert", "fnet"),
+    ),
+    (
+        _differs(
+            "moshi-window-only-in-the-cache",
+            "the window is in the cache and not in the mask",
+            probe="cached_decoding",
+            sites=("blocks.0.attn.pattern",),
+        ),
+        "causal",
+        ("moshi",),
+    ),
+    (
+        _differs(
+            "pad-tokens-counted-only-from-a-cache",
+            "pad tokens are counted from a cache and not in a full pass",
+            probe="cached_decoding",
+            sites=("decoder_blocks.0.resid_pre",),
+        ),
+        "seq2seq",
+        ("m2m_100", "nllb-moe", "seamless_m4t", "seamless_m4t_v2"),
+    ),
+    (
+        _differs(
+            _BY_NUMBER,
+            "pad tokens are masked where no mask is given",
+            probe="padding",
+            sites=("encoder_blocks.0.attn.attn_scores",),
+        ),
+        "seq2seq",
+        ("t5gemma",),
+    ),
+    (
+        _differs(
+            _BY_NUMBER,
+            "pad tokens are masked where no cache is given",
+            probe="observer",
+            sites=("decoder_blocks.0.attn.attn_scores",),
+        ),
+        "seq2seq",
+        ("t5gemma",),
+    ),
+    (
+        _differs(
+            _BY_NUMBER,
+            "pad tokens are masked where no mask is given",
+            probe="padding",
+            sites=("logits",),
+        ),
+        "causal",
+        ("xlm",),
+    ),
+    (
+        _raises(
+            "prophetnet-cache-takes-single-tokens",
+            "the cache takes single tokens",
+            words="`position_ids` are incorrect",
+        ),
+        "causal",
+        ("prophetnet",),
+    ),
+    (
+        _raises(
+            "prophetnet-cache-takes-single-tokens",
+            "the cache takes single tokens",
+            words="`position_ids` are incorrect",
+        ),
+        "seq2seq",
+        ("prophetnet",),
+    ),
+    (
+        _differs(
+            "recurrences-run-over-padding",
+            "the recurrence runs over padding",
+            probe="padding",
+            sites=("mixer_out", "blocks.0.resid_mid"),
+        ),
+        "causal",
+        ("recurrent_gemma", "rwkv", "xlstm"),
     ),
     (
         _raises(
             "switch-transformers-use-cache-raises",
-            "use_cache=True is handed to the encoder, which refuses it",
-            "`use_cache` can only be set to `True`",
-            "cached_decoding",
+            "its encoder refuses use_cache",
+            words="`use_cache` can only be set to `True`",
         ),
         "seq2seq",
         ("switch_transformers",),
     ),
     (
+        _differs(
+            "time-step-floor-not-in-single-steps",
+            "time steps are clamped in a scan and not in a single step",
+            probe="cached_decoding",
+            sites=("blocks.0.mixer_out", "blocks.1.resid_post"),
+        ),
+        "causal",
+        ("nemotron_h", "zamba2"),
+    ),
+    (
         _raises(
             "xlnet-needs-float32",
-            "loaded in another dtype its attention stays in float32",
-            "expected scalar type Float but found",
+            "its attention stays in float32, loaded in another dtype",
+            words="expected scalar type Float but found",
         ),
         "causal",
         ("xlnet",),
+    ),
+    (
+        _differs(
+            "yoso-ignores-the-mask",
+            "the mask is not read",
+            probe="padding",
+            sites=("blocks.0.ln1.out",),
+        ),
+        "masked",
+        ("yoso",),
     ),
 )

@@ -74,8 +74,8 @@ class Family:
     of a site (`blocks.0.attn.q`) or its prefix (`blocks.0.attn`), since layers may differ, and
     `post_norm` says of the whole model what a stack says of itself. `unidentified` gives, for each
     site that the model seems to have and that could not be told or confirmed, the reason. `turned`
-    are the attentions whose queries are turned by position, and `sums` the places of the stream
-    that are what came before plus what branches added, with no norm or number between.
+    are the attentions whose queries are turned by position, and `sums` gives, for each place of the
+    stream that is a plain sum, the sites that are added, the last branch last.
     """
 
     name: str
@@ -103,7 +103,7 @@ class Family:
     attention: Mapping[str, str] = field(default_factory=dict)
     post_norm: bool = False
     turned: frozenset[str] = frozenset()
-    sums: frozenset[str] = frozenset()
+    sums: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     unidentified: Mapping[str, str] = field(default_factory=dict)
 
     @property

@@ -142,10 +142,6 @@ class Model:
         layers = self.reference.runner.model.config
         return any(each.post_norm and each.n_layers(layers) for each in self.family.stacks)
 
-    def owes_sum(self, site: str) -> bool:
-        """Say whether the stream at a site must be the sum of what came before and was added."""
-        return not self.family.automatic or site in self.family.sums
-
     @property
     def adds_to_normed(self) -> bool:
         """Say whether a branch is added to its normed input instead of the stream (BLOOM)."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+import torch
+
 from harness.errors import Refused
 from harness.measure.probes.model import Owed
 from harness.measure.relations import layer_site
@@ -20,9 +22,9 @@ if TYPE_CHECKING:
 
 # Where the stream is read, what was added to it since the place before, and that branch's norm.
 _BRANCHES = (
-    ("resid_mid", ("attn_out", "mixer_out"), "ln1.out"),
-    ("resid_mid_cross", ("cross_attn_out",), "ln2.out"),
-    ("resid_post", ("mlp_out",), "ln2.out"),
+    ("resid_mid", "attn_out", "ln1.out"),
+    ("resid_mid_cross", "cross_attn_out", "ln2.out"),
+    ("resid_post", "mlp_out", "ln2.out"),
 )
 
 
@@ -39,8 +41,9 @@ def residual(model: Model, prompt: Prompt) -> Iterator[Owed]:
     taken = model.plain(prompt)
     blocks = [site for site in taken if within_block(site) == "resid_pre"]
     sums: dict[str, tuple[Tensor, Tensor]] = {}
-    for start in blocks:
+    for start in () if model.family.automatic else blocks:
         sums |= sums_of_block(model, taken, start)
+    sums |= sums_found(model, taken)
     chained = {
         after: (taken[after], taken[layer_site(before, "resid_post")])
         for before, after in pairwise(blocks)
@@ -69,17 +72,24 @@ def sums_of_block(model: Model, taken: Activations, start: str) -> dict[str, tup
     gains = model.residual_gains(start)
     sums = {}
     total, added = taken[start], ""
-    for stream, branches, norm in _BRANCHES[:1] if model.is_post_norm else _BRANCHES:
-        for branch in branches:
-            site = layer_site(start, branch)
-            if site in taken:
-                if model.adds_to_normed:
-                    total = taken[layer_site(start, norm)]
-                total = total * gains.get(branch, 1.0) + taken[site]
-                added = site
+    for stream, branch, norm in _BRANCHES[:1] if model.is_post_norm else _BRANCHES:
+        site = layer_site(start, branch)
+        if site in taken:
+            if model.adds_to_normed:
+                total = taken[layer_site(start, norm)]
+            total = total * gains.get(branch, 1.0) + taken[site]
+            added = site
         end = layer_site(start, stream)
         if end in taken and added:
-            if model.owes_sum(end):
-                sums[added] = (total, taken[end])
+            sums[added] = (total, taken[end])
             total, added = taken[end], ""
     return sums
+
+
+def sums_found(model: Model, taken: Activations) -> dict[str, tuple[Tensor, Tensor]]:
+    """Give the sums that were found with a model's sites, by the branch last added."""
+    return {
+        added[-1]: (torch.stack([taken[site] for site in added]).sum(0), taken[end])
+        for end, added in model.family.sums.items()
+        if {end, *added} <= set(taken)
+    }

@@ -126,7 +126,7 @@ def _completed(family: Family, found: Found) -> Family:
         layer_norm=found.layer_norm,
         rotary=bool(found.turned),
         turned=frozenset(found.turned),
-        sums=frozenset(found.sums),
+        sums=found.sums,
         sinks=found.sinks,
         scores_shifted=found.scores_shifted,
         post_norm=found.post_norm,

@@ -69,7 +69,7 @@ def confirm(model: Any, inputs: Mapping[str, Any], graph: Graph, found: Found) -
         for site in equation.blamed if why else ():
             found.drop(site, why)
     found.sums = {
-        equation.site
+        equation.site: tuple(equation.given.values())
         for equation in found.equations
         if equation.adds and _is_sum(equation, read, found)
     }

@@ -46,8 +46,8 @@ class Found:
     """Taps and attention modules by site, norms by site, and why sites are missing.
 
     `turned` are the attentions whose queries are turned by their position, `weighed` those whose
-    values enter the product as they were projected, `sums` the places of the stream that are plain
-    sums. `equations` are still to be confirmed.
+    values enter the product as they were projected, `sums` what is added at the places of the
+    stream that are plain sums. `equations` are still to be confirmed.
     """
 
     taps: dict[str, Tap] = field(default_factory=dict)
@@ -56,7 +56,7 @@ class Found:
     missing: dict[str, str] = field(default_factory=dict)
     turned: set[str] = field(default_factory=set)
     weighed: set[str] = field(default_factory=set)
-    sums: set[str] = field(default_factory=set)
+    sums: dict[str, tuple[str, ...]] = field(default_factory=dict)
     equations: list[Equation] = field(default_factory=list)
     sinks: bool = False
     scores_shifted: bool = False

@@ -310,9 +310,12 @@ def test_a_place_behind_a_norm_is_no_sum():
     sizes = {**SIZES, "num_hidden_layers": 2}
     behind = discovered(of_config("bert", "AutoModelForMaskedLM", **sizes), stub())
     before = discovered(of_config("llama", **sizes), stub())
-    assert behind.sums == {"blocks.0.resid_mid", "blocks.1.resid_mid"}
+    assert behind.sums.keys() == {"blocks.0.resid_mid", "blocks.1.resid_mid"}
+    assert behind.sums["blocks.0.resid_mid"] == ("blocks.0.resid_pre", "blocks.0.attn_out")
     posts = {"blocks.0.resid_post", "blocks.1.resid_post"}
-    assert before.sums == behind.sums | posts
+    assert before.sums.keys() == behind.sums.keys() | posts
+    added = ("blocks.0.resid_pre", "blocks.0.attn_out", "blocks.0.mlp_out")
+    assert before.sums["blocks.0.resid_post"] == added
 
 
 def test_queries_that_are_normed_after_they_were_turned_are_another_site():
