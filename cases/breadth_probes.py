@@ -235,7 +235,7 @@ OF_TYPES: Final[tuple[tuple[Limitation, str, tuple[str, ...]], ...]] = (
             link="docs/findings/indexer-ties-at-zero.md",
             until=AFTER_TRANSFORMERS,
             loading_modes=("hf_sdpa",),
-            dtypes=("exact",),
+            dtypes=("bfloat16",),
         ),
         "causal",
         ("deepseek_v32",),
@@ -279,6 +279,24 @@ OF_TYPES: Final[tuple[tuple[Limitation, str, tuple[str, ...]], ...]] = (
         ),
         "seq2seq",
         ("m2m_100", "nllb-moe", "seamless_m4t", "seamless_m4t_v2"),
+    ),
+    (
+        _differs(
+            "pad-tokens-counted-only-from-a-cache",
+            "pad tokens are counted from a cache and not in a full pass",
+            probe="cached_decoding",
+            sites=("pos_embed",),
+        ),
+        "causal",
+        (
+            "camembert",
+            "data2vec-text",
+            "roberta",
+            "roberta-prelayernorm",
+            "xlm-roberta",
+            "xlm-roberta-xl",
+            "xmod",
+        ),
     ),
     (
         _differs(
