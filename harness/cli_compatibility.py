@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from harness.case import EXACT, SHRUNK
+from harness.case import EXACT, OFF_DEFAULT, SHRUNK
 from harness.cli_names import found_run
 from harness.errors import RunFolderError, UsageError
 
@@ -141,8 +141,12 @@ def _architectures(folder: Path, described: Mapping[str, Any]) -> dict[Name, Arc
     from harness.models.architectures import architectures
 
     return {
-        (each.model_type, each.variant): Architecture(kind=each.kind, class_name=each.class_name)
+        (each.model_type, variant): Architecture(
+            kind=each.kind if variant == each.variant else f"{each.kind}, {OFF_DEFAULT}",
+            class_name=each.class_name,
+        )
         for each in architectures()
+        for variant in each.variants
     }
 
 

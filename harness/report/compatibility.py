@@ -120,10 +120,17 @@ def _counts(page: Page, found: Sequence[Standing]) -> list[str]:
         rows[f"{mode} measured"] = [kind for kind, state in states if state not in unasked]
         rows |= _by_state(mode, states)
     counted = [(name, Counter(kinds)) for name, kinds in rows.items()]
+    flipped = sorted({kind for _, count in counted for kind in count} - set(KINDS))
+    more = ("off_default",) if flipped else ()  # of each kind, apart: it is no architecture more
     return table(
-        ("", *KINDS, "all"),
+        ("", *KINDS, "all", *more),
         [
-            (name, *(str(count[kind]) for kind in KINDS), str(count.total()))
+            (
+                name,
+                *(str(count[kind]) for kind in KINDS),
+                str(sum(count[kind] for kind in KINDS)),
+                *(str(sum(count[kind] for kind in flipped)) for _ in more),
+            )
             for name, count in counted
         ],
     )

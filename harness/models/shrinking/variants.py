@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 SECONDS: Final = 30.0
 """CPU time after which no further flip is begun; most architectures take two."""
-_WORDS: Final = 100  # characters of an error
+_WORDS: Final = 140  # characters of an error
 _NOTHING: Final = "it changes nothing beside the others"
 _LATE: Final = "the time was up"
 
