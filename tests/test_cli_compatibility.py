@@ -261,3 +261,18 @@ def test_a_page_outside_of_the_repository_links_to_nothing_and_names_no_place(
 def test_a_folder_is_no_place_for_the_page(refused):
     write_run(asked(LLAMA, BERT))
     assert "--out docs is a folder" in refused("--out", "docs")
+
+
+def test_flipped_configs_are_asked_for_and_counted_apart(call, monkeypatch):
+    both = property(lambda each: (each.variant, each.off_default))
+    monkeypatch.setattr(Architecture, "variants", both)
+    flipped = (
+        Case(family="llama", variant="off_default", checkpoint=SHRUNK),
+        Case(family="bert", variant="masked_off_default", checkpoint=SHRUNK),
+    )
+    write_run(asked(LLAMA, BERT, *flipped))
+    assert call()[0] == 0
+    page = PAGE.read_text()
+    (counted,) = (line for line in page.splitlines() if line.startswith("| references measured"))
+    assert [word.strip() for word in counted.split("|")[2:-1]] == ["1", "0", "1", "2", "2"]
+    assert "causal, off_default" in page
