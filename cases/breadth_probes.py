@@ -255,10 +255,10 @@ OF_TYPES: Final[tuple[tuple[Limitation, str, tuple[str, ...]], ...]] = (
             _OVER_PADDING,
             "padding is mixed in",
             probe="padding",
-            sites=("blocks.0.ln1.out", "pos_embed"),
+            sites=("blocks.0.resid_pre", "blocks.0.ln1.out", "pos_embed"),
         ),
         "masked",
-        ("convbert", "fnet"),
+        ("convbert", "fnet", "mobilebert"),
     ),
     (
         _differs(
