@@ -357,10 +357,13 @@ OF_TYPES: Final[tuple[tuple[Limitation, str, tuple[str, ...]], ...]] = (
         ("recurrent_gemma", "rwkv", "xlstm"),
     ),
     (
-        _raises(
-            "switch-transformers-use-cache-raises",
-            "its encoder refuses use_cache",
-            words="`use_cache` can only be set to `True`",
+        replace(
+            _raises(
+                "switch-transformers-use-cache-raises",
+                "its encoder refuses use_cache",
+                words="`use_cache` can only be set to `True`",
+            ),
+            probes=("cached_decoding",),
         ),
         "seq2seq",
         ("switch_transformers",),
