@@ -22,11 +22,12 @@ def _differs(page: str, reason: str, *, probe: str, sites: tuple[str, ...]) -> L
     )
 
 
-def _raises(page: str, reason: str, *, words: str) -> Limitation:
-    """Say that transformers raises with these words."""
+def _raises(page: str, reason: str, *, words: str, probes: tuple[str, ...] = ()) -> Limitation:
+    """Say that transformers raises with these words, in comparisons too if no probe is named."""
     return Limitation(
         outcome="raises",
         words=words,
+        probes=probes,
         reason=reason,
         link=f"docs/findings/{page}.md",
         until=AFTER_TRANSFORMERS,
@@ -200,8 +201,10 @@ OF_TYPES: Final[tuple[tuple[Limitation, str, tuple[str, ...]], ...]] = (
         ("cpmant",),
     ),
     (
-        replace(
-            _raises(_BOTH_WAYS, "no single tokens from a cache", words="must match the size of"),
+        _raises(
+            _BOTH_WAYS,
+            "no single tokens from a cache",
+            words="must match the size of",
             probes=("cached_decoding",),
         ),
         "causal",
@@ -328,23 +331,18 @@ OF_TYPES: Final[tuple[tuple[Limitation, str, tuple[str, ...]], ...]] = (
         "causal",
         ("xlm",),
     ),
-    (
-        _raises(
-            "prophetnet-cache-takes-single-tokens",
-            "the cache takes single tokens",
-            words="`position_ids` are incorrect",
-        ),
-        "causal",
-        ("prophetnet",),
-    ),
-    (
-        _raises(
-            "prophetnet-cache-takes-single-tokens",
-            "the cache takes single tokens",
-            words="`position_ids` are incorrect",
-        ),
-        "seq2seq",
-        ("prophetnet",),
+    *(
+        (
+            _raises(
+                "prophetnet-cache-takes-single-tokens",
+                "the cache takes single tokens",
+                words="`position_ids` are incorrect",
+                probes=("cached_decoding",),
+            ),
+            kind,
+            ("prophetnet",),
+        )
+        for kind in ("causal", "seq2seq")
     ),
     (
         _differs(
@@ -357,12 +355,10 @@ OF_TYPES: Final[tuple[tuple[Limitation, str, tuple[str, ...]], ...]] = (
         ("recurrent_gemma", "rwkv", "xlstm"),
     ),
     (
-        replace(
-            _raises(
-                "switch-transformers-use-cache-raises",
-                "its encoder refuses use_cache",
-                words="`use_cache` can only be set to `True`",
-            ),
+        _raises(
+            "switch-transformers-use-cache-raises",
+            "its encoder refuses use_cache",
+            words="`use_cache` can only be set to `True`",
             probes=("cached_decoding",),
         ),
         "seq2seq",

@@ -27,7 +27,7 @@ from harness import (
 from harness.case import BY_PROCESSING
 from harness.cli_names import RUNS, found_run
 from harness.errors import HarnessError, UsageError
-from harness.selection import Selection, checked_relation, option_of
+from harness.selection import checked_relation, option_of, selection_of
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, help=__doc__, pretty_exceptions_enable=False
@@ -93,9 +93,11 @@ def run(  # noqa: PLR0917 - typer makes options of all of them
     checked_relation(relation)
     name = f"{dt.datetime.now(dt.timezone.utc):%Y%m%dT%H%M%S}-{os.getpid()}"
     folder = found_run(resume) if resume else (out / name).resolve()
-    begun = asked_relation(read_run(folder)) if resume else relation
-    profiles = cli_gate.selection_of(folder).profiles if resume else selection.profiles
-    accepted = cli_gate.accepted_baseline(baseline, profiles)
+    begun = relation
+    if resume:
+        described = read_run(folder)
+        begun, selection = asked_relation(described), selection_of(described)
+    accepted = cli_gate.accepted_baseline(baseline, selection.profiles)
     arguments = [str(cases), "-q", f"--out={out}", f"--run={name}", f"--prompts={prompts}"]
     arguments += [
         f"{option_of(axis)}={value}" for axis, named in axes.items() for value in named or ()
@@ -120,11 +122,9 @@ def run(  # noqa: PLR0917 - typer makes options of all of them
     if begun != BY_PROCESSING:
         print(f"not gated: {forced_words(begun)}")
     elif accepted is None:
-        print(f"not gated: {cli_gate.no_baseline(profiles)}")
+        print(f"not gated: {cli_gate.no_baseline(selection.profiles)}")
     else:
-        gated = cli_gate.gate_run(
-            accepted, folder, Selection() if resume else selection, whole=not (keyword or resume)
-        )
+        gated = cli_gate.gate_run(accepted, folder, selection, whole=not (keyword or resume))
         code = max(code, gated)
     raise typer.Exit(code)
 

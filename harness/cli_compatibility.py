@@ -81,11 +81,10 @@ def _selection(folder: Path, described: Mapping[str, Any]) -> Selection:
     """
     from harness.judge.baseline import refuse_forced
     from harness.profile import BREADTH
-    from harness.selection import Selection
+    from harness.selection import selection_of
 
     refuse_forced(folder, described)
-    stored = described.get("selection", {})
-    selection = Selection(**{axis: tuple(names) for axis, names in stored.items()})
+    selection = selection_of(described)
     if selection.profile != (BREADTH.name,):
         found = ", ".join(selection.profile) or "no profile by name"
         message = (

@@ -251,15 +251,6 @@ def checked_selection(**axes: list[str] | None) -> Selection:
     return asked
 
 
-def selection_of(run: Path) -> Selection:
-    """Give what a run was asked for."""
-    from harness.record import read_run
-    from harness.selection import Selection
-
-    stored = read_run(run)["selection"]
-    return Selection(**{axis: tuple(values) for axis, values in stored.items()})
-
-
 def no_baseline(profiles: tuple[str, ...]) -> str:
     """Say that there is no baseline of these profiles, and how there comes to be one."""
     name = "+".join(profiles)

@@ -89,9 +89,13 @@ def cases_for(selection: Selection) -> tuple[Case, ...]:
         Case(family=family, variant=variant, checkpoint=checkpoint)
         for checkpoint in checkpoints
         for family, variant in _models_of(checkpoint, selection)
-        if not selection.family or family in selection.family
-        if not selection.variant or variant in selection.variant
+        if _is_asked(family, variant, selection)
     )
+
+
+def _is_asked(family: str, variant: str, selection: Selection) -> bool:
+    of_family = not selection.family or family in selection.family
+    return of_family and (not selection.variant or variant in selection.variant)
 
 
 def _models_of(checkpoint: str, selection: Selection) -> Iterator[tuple[str, str]]:
@@ -123,9 +127,8 @@ def made_elsewhere(selection: Selection, sources: Iterable[Source]) -> dict[Case
         if not isinstance(source, Subject) or source.versions.get(REFERENCE) in {None, here}:
             continue
         for (family, variant), row in shrunk_in(source, known).items():
-            case = Case(family=family, variant=variant, checkpoint=SHRUNK)
-            asked = not selection.family or family in selection.family
-            if asked and (not selection.variant or variant in selection.variant):
+            if _is_asked(family, variant, selection):
+                case = Case(family=family, variant=variant, checkpoint=SHRUNK)
                 reason = row.get("reason")
                 found[case] = reason or Checkpoint(path=Path(row["path"]), digest=row["digest"])
     return found

@@ -7,6 +7,7 @@ that asks for `probe_cell` once per probe.
 from __future__ import annotations
 
 import datetime as dt
+import gc
 import os
 from collections import Counter
 from dataclasses import dataclass
@@ -283,6 +284,9 @@ def _measured(cell: Cell, session: Session) -> CellResult:
     from harness.measure.writing import open_run, write_result
 
     if session.references is None or session.port is None:
+        # What is there by now stays, and need not be gone through again for each checkpoint.
+        gc.collect()
+        gc.freeze()
         session.references, session.port = References(), KeptPort()
         open_run(session.run, selection=session.selection.asked(), plan=session.plan)
     plan = Plan(**session.plan)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from harness.case import (
     ASKED_RELATIONS,
@@ -24,7 +24,7 @@ from harness.plugged import plugged_ports
 from harness.profile import DEFAULT, PROFILES, profile_of
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Collection, Iterable, Mapping
 
 AXES: Final = ("family", "variant", "mode", "dtype", "device", "checkpoint", "probe", "profile")
 
@@ -99,6 +99,12 @@ class Selection:
     def asked(self) -> dict[str, tuple[str, ...]]:
         """Give the axes on which something is asked for: what a run stores, to be resumed."""
         return {axis: getattr(self, axis) for axis in AXES if getattr(self, axis)}
+
+
+def selection_of(described: Mapping[str, Any]) -> Selection:
+    """Give what a run was asked for, by its run.json."""
+    stored = described.get("selection", {})
+    return Selection(**{axis: tuple(values) for axis, values in stored.items()})
 
 
 def values_of(words: Collection[str]) -> tuple[str, ...]:

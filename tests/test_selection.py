@@ -4,7 +4,7 @@ import pytest
 
 from harness.case import DEFAULT_DTYPES, DEFAULT_MODES, DEVICES, DTYPES, LOADING_MODES, Case, Cell
 from harness.errors import SelectionError, UsageError
-from harness.selection import AXES, Selection, cells_of, check_names, values_of
+from harness.selection import AXES, Selection, cells_of, check_names, selection_of, values_of
 
 FAMILIES = ("gpt2", "llama")
 VARIANTS = ("default", "gqa")
@@ -151,3 +151,13 @@ def test_a_cell_must_be_asked_for_on_every_axis():
 def test_what_was_asked_can_be_stored_and_asked_again(asked):
     assert Selection(**asked).asked() == asked
     assert Selection(**Selection(**asked).asked()) == Selection(**asked)
+
+
+def test_what_a_run_was_asked_for_is_read_from_its_description():
+    asked = Selection(family=("arcee",), profile=("breadth",))
+    assert selection_of({"selection": asked.asked()}) == asked
+    assert selection_of({}) == Selection()
+    case = Case(family="arcee", checkpoint="shrunk")
+    cell = Cell(case=case, loading_mode="bridge", dtype="exact")
+    assert selection_of({"selection": asked.asked()}).admits(cell)
+    assert not Selection().admits(cell)  # by which a resumed run of breadth had no cell to gate

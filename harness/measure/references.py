@@ -156,7 +156,6 @@ class References:
         self._checkpoint = checkpoint
         self._case_id = ""
         self._loaded: dict[tuple[str, str], Reference] = {}
-        gc.freeze()  # what is there stays: it need not be gone through for each checkpoint
 
     def of(self, cell: Cell) -> Reference:
         """Give the reference of a cell's case, dtype and device, loaded if it is not yet."""

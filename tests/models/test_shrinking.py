@@ -5,7 +5,7 @@ import inspect
 import pytest
 import torch
 import transformers
-from transformers import BertConfig, GPT2Config, LlamaConfig
+from transformers import BertConfig, GPT2Config, LlamaConfig, NystromformerConfig
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from harness.errors import Unavailable
@@ -20,7 +20,7 @@ from harness.models.shrinking import (
     tiny_of_type,
 )
 from harness.models.shrinking.hints import HINTS, Hint
-from harness.models.shrinking.running import LARGEST
+from harness.models.shrinking.running import LARGEST, runs
 from harness.models.shrinking.sizes import (
     D_HEAD,
     D_MODEL,
@@ -350,3 +350,11 @@ def test_a_field_that_no_config_knows_is_found():
         config = CONFIG_MAPPING["gemma3"]()
     fields = {"mm_tokens_per_image": 4, "speed": 1, "text_config": {"hidden_size": 1, "colour": 2}}
     assert unknown(fields, config) == ["speed", "colour"]
+
+
+def test_a_type_that_reads_prompts_of_one_length_only_is_not_had():
+    sizes = {"vocab_size": 96, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2}
+    lengths = {"segment_means_seq_len": 24, "num_landmarks": 4, "num_attention_heads": 4}
+    config = NystromformerConfig(**sizes, **lengths, max_position_embeddings=24)
+    with pytest.raises(ValueError, match="on a prompt of 1 token"):
+        runs(config, "AutoModelForMaskedLM")

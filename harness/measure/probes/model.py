@@ -126,7 +126,7 @@ class Model:
 
     def is_of_encoder(self, site: str) -> bool:
         """Say whether a site is in the encoder of an encoder-decoder, or before it."""
-        return self.is_encoder_decoder and (site.startswith(_OF_ENCODER))
+        return self.is_encoder_decoder and site.startswith(_OF_ENCODER)
 
     def decoder_only(self, taken: Mapping[str, Tensor]) -> Activations:
         """Leave out what is not the decoder's."""

@@ -150,12 +150,8 @@ def drawn(name: str, initial: Tensor) -> Tensor:
     return values.bfloat16().half().float()
 
 
-def _initial(folder: Path, config: Any) -> Iterator[tuple[str, Tensor]]:
-    """Give the tensors with which transformers starts the model, as it saves them on the hub."""
-    yield from as_saved(_started(folder, config))
-
-
 def _started(folder: Path, config: Any) -> Any:
+    """Give the model as transformers starts it."""
     loaded = transformers.AutoConfig.from_pretrained(folder)
     with seeded(), quiet():
         return getattr(transformers, auto_class_of(config)).from_config(loaded)

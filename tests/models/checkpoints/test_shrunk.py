@@ -8,7 +8,8 @@ from harness.coverage import Flips, flips_from
 from harness.errors import SelectionError, Unavailable
 from harness.models.architectures import architecture_of, automatic
 from harness.models.checkpoints import shrunk
-from harness.models.checkpoints.shrunk import FLIPS, _initial, build, drawn, flips_of
+from harness.models.checkpoints.shrunk import FLIPS, _started, build, drawn, flips_of
+from harness.models.checkpoints.synthetic import as_saved
 from harness.models.ports.loading import load_model
 from harness.models.shrinking import quiet, run_once
 
@@ -58,7 +59,7 @@ def test_a_second_asking_finds_it_in_the_cache(monkeypatch):
 def test_no_parameter_is_where_it_started_and_none_is_constant(model_type):
     built = build(model_type, "default")
     written = tensors_of(model_type)
-    started = dict(_initial(built.path, built.config))
+    started = dict(as_saved(_started(built.path, built.config)))
     assert set(started) == set(written)
     same = [n for n, values in written.items() if (values == started[n]).any()]
     constant = [n for n, values in written.items() if values.numel() > 1 and values.std() == 0]
@@ -101,7 +102,7 @@ def test_gains_lie_around_where_they_start():
 )
 def test_tables_that_a_model_never_learns_are_as_it_makes_them(model_type, table):
     built = build(model_type, "default")
-    started = dict(_initial(built.path, built.config))
+    started = dict(as_saved(_started(built.path, built.config)))
     assert torch.equal(tensors_of(model_type)[table], started[table])
 
 

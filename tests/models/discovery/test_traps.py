@@ -365,3 +365,20 @@ def test_streams_side_by_side_are_no_stream():
     record = discovered(of_config("gemma3n_text", **sizes, **more), stub())
     assert not [site for site in record.taps if site.startswith("blocks")]
     assert "blocks" in record.unidentified
+
+
+@pytest.mark.parametrize(
+    ("site", "shape", "fits"),
+    [
+        ("embed", (2, 7, 40), True),
+        ("embed", (2, 8, 40), False),  # padded to whole windows
+        ("embed", (1, 7, 40), False),
+        ("pos_embed", (1, 7, 40), True),
+        ("blocks.0.mlp.pre", (14, 44), True),
+        ("blocks.0.mlp.pre", (28, 44), False),  # a row for each chosen expert
+        ("blocks.0.attn.z", (2, 7, 4, 8), True),
+        ("blocks.0.attn.z", (14, 1, 4, 8), False),
+    ],
+)
+def test_a_site_has_a_row_for_each_token(site, shape, fits):
+    assert confirming._is_laid_out(site, torch.zeros(shape), torch.Size((2, 7))) == fits
