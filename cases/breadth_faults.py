@@ -36,6 +36,15 @@ FOLDED_WITHOUT_LAYOUT: Final = Limitation(
     loading_modes=("bridge_compat",),
 )
 
+BIAS_FOLDED_PAST_GATE: Final = Limitation(
+    outcome="differs",
+    sites=("blocks.0.attn_out",),
+    reason="fold_value_biases moves value biases past the gate of the attention's output",
+    link="docs/findings/afmoe-value-bias-folded-past-the-gate.md",
+    until=AFTER_TRANSFORMER_LENS,
+    loading_modes=("bridge_compat",),
+)
+
 MASK_READS_AHEAD: Final = Limitation(
     outcome="differs",
     sites=("logits",),

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Final
 
 from cases import bloom, falcon, gpt_neox, opt
-from cases.breadth_faults import EMBED_UNSCALED
+from cases.breadth_faults import BIAS_FOLDED_PAST_GATE, EMBED_UNSCALED
 from cases.limitations import (
     AFTER_TRANSFORMERS,
     PATTERN_AS_SCORES,
@@ -119,6 +119,7 @@ OF_TYPES: Final[tuple[tuple[Limitation, str, tuple[str, ...]], ...]] = (
     (EMBED_SILENT, "seq2seq", ("t5",)),
     (SELF_UNMASKED, "seq2seq", ("t5",)),
     (CROSS_UNMASKED, "seq2seq", ("t5",)),
+    (BIAS_FOLDED_PAST_GATE, "causal", ("afmoe",)),
     (EMBED_UNSCALED, "causal", ("afmoe",)),
     (gated_mlp_left_out("mlp.post"), "seq2seq", ("t5gemma", "t5gemma2")),
     (EMBED_UNSCALED, "seq2seq", ("marian", "pegasus")),

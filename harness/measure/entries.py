@@ -9,7 +9,7 @@ import torch
 
 from harness import bounds
 from harness.errors import CaptureError
-from harness.models.sites import is_attention_matrix
+from harness.models.sites import is_attention_matrix, within_block
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -40,8 +40,7 @@ def entries(
         )
         raise CaptureError(message) from error
     actual, expected = actual.expand(shape), expected.expand(shape)
-    # A decoder that reads an encoder has no mask of its own.
-    if prompt.padded and not site.startswith("decoder_"):
+    if prompt.padded and not _stands_at_the_decoder(site):
         real = torch.tensor(prompt.attention_mask, dtype=torch.bool, device=actual.device)
         if shape[0] == 1:  # one row stands for all, as GPT-2's positions do
             real = real.all(0, keepdim=True)
@@ -56,6 +55,14 @@ def entries(
         expected = expected.masked_fill(expected <= floor, -math.inf)
         counts = counts & ~(actual.isneginf() & expected.isneginf())
     return actual, expected, counts
+
+
+def _stands_at_the_decoder(site: str) -> bool:
+    """Say whether a site's positions are a decoder's, which has no mask of its own.
+
+    Keys and values of cross attention are the encoder's.
+    """
+    return site.startswith("decoder_") and within_block(site) not in ("cross_attn.k", "cross_attn.v")
 
 
 def by_x(tensor: Tensor) -> str:

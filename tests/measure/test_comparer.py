@@ -62,6 +62,13 @@ def test_a_decoder_that_reads_an_encoder_has_no_padding_of_its_own():
     assert counted("decoder_blocks.0.resid_pre", 2, 3, 20).all()
 
 
+@pytest.mark.parametrize("name", ["k", "v"])
+def test_keys_and_values_of_cross_attention_have_the_padding_of_the_encoder(name):
+    counts = counted(f"decoder_blocks.0.cross_attn.{name}", 2, 3, 5, 4)
+    assert torch.equal(counts, REAL[..., None, None].expand(2, 3, 5, 4))
+    assert counted("decoder_blocks.0.cross_attn.q", 2, 3, 5, 4).all()
+
+
 def test_one_row_of_the_port_is_compared_with_every_row_of_the_reference():
     one, many = torch.zeros(1, 3, 20), torch.ones(2, 3, 20)
     actual, expected, counts = entries(one, many, BATCH, "pos_embed", dtype="float32")
