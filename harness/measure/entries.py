@@ -62,7 +62,10 @@ def _stands_at_the_decoder(site: str) -> bool:
 
     Keys and values of cross attention are the encoder's.
     """
-    return site.startswith("decoder_") and within_block(site) not in ("cross_attn.k", "cross_attn.v")
+    return site.startswith("decoder_") and within_block(site) not in (
+        "cross_attn.k",
+        "cross_attn.v",
+    )
 
 
 def by_x(tensor: Tensor) -> str:
