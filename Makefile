@@ -5,7 +5,7 @@ BIN := .venv/bin
 # Where this is set, each worker would compile the package again; pip compiles the rest at install.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help cases test known-regressions lint format clean
+.PHONY: help cases test known-regressions teeth quiet lint format clean
 
 help:  ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 28
@@ -18,6 +18,12 @@ test: .venv/.installed  ## test the harness itself
 
 known-regressions: .venv/.installed  ## ask upgrades that are known to have changed numbers (many minutes)
 	$(BIN)/python -m tests.known_regressions $(ARGS)
+
+teeth: .venv/.installed  ## plant faults in the ports, and say how many are caught
+	$(BIN)/harness teeth --jobs 2 $(ARGS)
+
+quiet: .venv/.installed  ## ask clean cells again and again, and say how often one is red
+	$(BIN)/harness quiet --jobs 2 $(ARGS)
 
 lint: .venv/.installed  ## check style, format and types
 	$(BIN)/ruff check

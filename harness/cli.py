@@ -23,6 +23,7 @@ from harness import (
     cli_gate,
     cli_search,
     cli_shrink,
+    cli_teeth,
 )
 from harness.case import BY_PROCESSING
 from harness.cli_names import RUNS, found_run
@@ -40,6 +41,7 @@ cli_compatibility.register(app)
 cli_convert.register(app)
 cli_explain.register(app)
 cli_shrink.register(app)
+cli_teeth.register(app)
 
 _PYTEST_FAILED: Final = 1
 _PYTEST_NOTHING: Final = 5
@@ -57,7 +59,7 @@ def run(  # noqa: PLR0917 - typer makes options of all of them
     checkpoint: Names = None,
     probe: Names = None,
     profile: Names = None,
-    prompts: Annotated[int, typer.Option(help="prompts drawn beside the bank")] = 3,
+    prompts: cli_gate.Drawn = None,
     prompt_seed: Annotated[str, typer.Option(help="seed of these, or `today`")] = "0",
     out: Annotated[Path, typer.Option(help="folder of runs")] = RUNS,
     jobs: Annotated[str, typer.Option(help="worker processes, or `auto`")] = "1",
@@ -98,7 +100,8 @@ def run(  # noqa: PLR0917 - typer makes options of all of them
         described = read_run(folder)
         begun, selection = asked_relation(described), selection_of(described)
     accepted = cli_gate.accepted_baseline(baseline, selection.profiles)
-    arguments = [str(cases), "-q", f"--out={out}", f"--run={name}", f"--prompts={prompts}"]
+    arguments = [str(cases), "-q", f"--out={out}", f"--run={name}"]
+    arguments += [] if prompts is None else [f"--prompts={prompts}"]
     arguments += [
         f"{option_of(axis)}={value}" for axis, named in axes.items() for value in named or ()
     ]

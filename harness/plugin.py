@@ -18,6 +18,7 @@ import pytest
 
 from harness.case import BY_PROCESSING, Case, Cell
 from harness.errors import RunFolderError, UsageError
+from harness.judge.controls import chosen
 from harness.record import GREEN, RED, asked_relation, finished_cells, read_cells, read_run
 from harness.selection import (
     AXES,
@@ -45,6 +46,7 @@ class Session:
     selection: Selection
     plan: dict[str, Any]
     done: frozenset[str] = frozenset()
+    controls: frozenset[str] = frozenset()
     references: References | None = None
     port: KeptPort | None = None
 
@@ -68,7 +70,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--run", default=None, metavar="ID", help="name of this run's folder")
     group.addoption("--resume", default=None, metavar="RUN", help="finish this run")
     group.addoption(
-        "--prompts", type=int, default=3, metavar="N", help="prompts drawn beside the bank"
+        "--prompts",
+        type=int,
+        default=None,
+        metavar="N",
+        help="prompts drawn beside the bank, else as many as the profile says",
     )
     group.addoption(
         "--prompt-seed",
@@ -119,7 +125,7 @@ def _session(config: pytest.Config) -> Session:
 
         trust(trusted)
     plan = {
-        "drawn": config.getoption("prompts"),
+        "drawn": selection.drawn(config.getoption("prompts")),
         "seed": _seed(config.getoption("prompt_seed")),
         "shrink_seconds": config.getoption("shrink_seconds"),
         "relation": checked_relation(config.getoption("relation")),
@@ -243,6 +249,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if left_out:
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if wanted(item)]
+    cells = [cell for cell in map(_cell_of, items) if cell is not None]
+    session.controls = chosen(cells, seed=session.run.name)
 
 
 def _is_empty(item: pytest.Item) -> bool:
@@ -282,6 +290,7 @@ def _measured(cell: Cell, session: Session) -> CellResult:
     from harness.measure.references import References
     from harness.measure.run import Plan, measure_cell
     from harness.measure.writing import open_run, write_result
+    from harness.teeth.control import plant_control
 
     if session.references is None or session.port is None:
         # What is there by now stays, and need not be gone through again for each checkpoint.
@@ -298,29 +307,45 @@ def _measured(cell: Cell, session: Session) -> CellResult:
         load=session.port,
     )
     write_result(session.run, result)
+    if cell.id in session.controls and result.verdict == "pass":
+        plant_control(session.run, cell, session.references)
     return result
 
 
+_WHOLE: Final = (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
+"""A session that ended so has measured all that it was asked for."""
+
+
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Keep a run from being green if none of its cells was measured, or an older one is red."""
+    """Keep a run from being green that measured nothing, has a red cell, or a control uncaught."""
     state = session.config.stash[_SESSION]
     if hasattr(session.config, "workerinput") or not (state.run / "run.json").is_file():
         return
-    if session.exitstatus != pytest.ExitCode.OK or not finished_cells(state.run):
+    if session.exitstatus not in _WHOLE or not finished_cells(state.run):
+        return
+    from harness.judge.controls import uncaught
+    from harness.teeth.control import plant_missing
+
+    plant_missing(state.run)
+    if session.exitstatus == pytest.ExitCode.TESTS_FAILED:
         return
     verdicts = set(read_cells(state.run).verdict)
     if verdicts == {"unavailable"}:
         session.exitstatus = pytest.ExitCode.NO_TESTS_COLLECTED
-    elif verdicts & RED:  # in cells that the run had before it was resumed
+    elif verdicts & RED or uncaught(state.run):  # RED in cells that it had before it was resumed
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
-def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+def pytest_terminal_summary(terminalreporter: Any, exitstatus: int, config: pytest.Config) -> None:
     """Print the table of the run, its failures and what was not measured."""
     session = config.stash[_SESSION]
     if hasattr(config, "workerinput") or not (session.run / "run.json").is_file():
         return
+    from harness.judge.controls import uncaught
     from harness.report.words import print_run
 
     terminalreporter.ensure_newline()
     print_run(session.run, write=terminalreporter.write_line)
+    if exitstatus in _WHOLE and finished_cells(session.run):
+        for line in uncaught(session.run):
+            terminalreporter.write_line(line)

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 class Profile:
     """The values that each axis takes where none is asked for.
 
-    Where `probes_by_name`, a variant's probes are asked only of who names both, them and it.
+    `drawn` prompts stand beside the bank. Where `probes_by_name`, a variant's probes are asked only
+    of who names both, them and it.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Profile:
     dtypes: tuple[str, ...]
     probe_modes: tuple[str, ...]
     probe_dtypes: tuple[str, ...]
+    drawn: int = 3
     probes_by_name: bool = False
 
 
@@ -53,6 +55,7 @@ BREADTH: Final = Profile(
     dtypes=(EXACT, "bfloat16"),
     probe_modes=("hf_eager",),
     probe_dtypes=(EXACT,),
+    drawn=1,
 )
 _FLIPPED: Final = replace(BREADTH, dtypes=(EXACT,), probes_by_name=True)
 """What breadth asks of flipped configs: what they mean, as rounding is asked of the defaults."""

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SCHEMA_VERSION: Final = 4
-Kind = Literal["cells", "deltas", "fingerprints", "prompts"]
+Kind = Literal["cells", "controls", "deltas", "fingerprints", "prompts"]
 Row = Mapping[str, Any]
 
 VERDICTS: Final = ("pass", "fail", "known", "stale", "error", "unavailable")
@@ -175,6 +175,20 @@ COLUMNS: Final[dict[str, tuple[Column, ...]]] = {
             "CountSketch of port - reference",
             "the port agrees with the reference, or the side is none",
         ),
+    ),
+    "controls": (
+        _column("run_id", _LABEL, "the run's folder name"),
+        _column("cell_id", _LABEL, "the green cell in a copy of whose port the fault was planted"),
+        _column("family", _LABEL, "architecture"),
+        _column("port", _LABEL, "what was compared with the reference"),
+        _column("loading_mode", _LABEL, "how the port was loaded"),
+        _column("dtype", _LABEL, "exact (true float64), float32, bfloat16 or float16"),
+        _column("fault", _TEXT, "what was planted, and where", "none could be"),
+        _column("expected_site", _TEXT, "site that must be named first", "none could be"),
+        _column("first_site", _TEXT, "site that was", "none was: the fault was not seen"),
+        _column("caught", pa.bool_(), "the cell turned red; if not, the run proves nothing"),
+        _column("words", _TEXT, "what the cell said of itself, or why nothing was planted"),
+        _column("seconds", _REAL, "wall time of the cell with the fault, seconds"),
     ),
     "prompts": (
         _column("run_id", _LABEL, "the run's folder name"),
@@ -330,6 +344,11 @@ def read_deltas(path: str | Path, *, cell: str = "*") -> pd.DataFrame:
 def read_prompts(path: str | Path, *, cell: str = "*") -> pd.DataFrame:
     """Read a run's prompts, one row per cell and prompt; of all cells, or of one by its id."""
     return _read(path, "prompts", cell)
+
+
+def read_controls(path: str | Path) -> pd.DataFrame:
+    """Read a run's controls, one row per family and port; its cells do not count them."""
+    return _read(path, "controls")
 
 
 def read_fingerprints(path: str | Path, *, part: str = "*") -> pd.DataFrame:

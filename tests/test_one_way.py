@@ -14,10 +14,11 @@ JUDGING = READING | {"bounds"}
 MODELS = JUDGING | {"provenance", "cache", "coverage", "exact"}
 MEASURING = MODELS | {"models"}
 BELOW = MEASURING | {"measure", "judge", "report", "selection", "scheduling", "versions"}
-BELOW |= {"profile", "known"}
+BELOW |= {"profile", "known", "teeth"}
 COMMANDS = BELOW | {"gating", "searching", "cli_names"}
 COMMANDS |= {"cli_compatibility"}
 COMMANDS |= {"cli_convert", "cli_coverage", "cli_explain", "cli_gate", "cli_search", "cli_shrink"}
+COMMANDS |= {"cli_teeth"}
 
 # Each room, and the rooms that it may import besides itself.
 ROOMS = {
@@ -31,6 +32,7 @@ ROOMS = {
     "exact": set(),
     "coverage": set(),
     "measure": MEASURING,
+    "teeth": MEASURING | {"measure", "judge"},
     "judge": JUDGING,
     "cache": set(),
     "versions": JUDGING | {"provenance", "profile", "selection", "cache", "judge"},
@@ -48,6 +50,7 @@ ROOMS = {
     "cli_compatibility": BELOW | {"gating", "cli_names"},
     "cli_coverage": BELOW,
     "cli_shrink": BELOW,
+    "cli_teeth": BELOW,
     "cli_names": BASE | {"profile", "selection"},
     "cli_explain": BELOW | {"cli_names"},
     "cli": COMMANDS,
@@ -60,7 +63,7 @@ LIBRARIES = {
     "transformer_lens": {"models"},
     "nnterp": {"models"},
     "nnsight": {"models"},
-    "torch": {"models", "measure", "provenance", "exact"},
+    "torch": {"models", "measure", "teeth", "provenance", "exact"},
 }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import torch
 
@@ -29,6 +29,13 @@ if TYPE_CHECKING:
     from harness.measure.relations import Relation
     from harness.models.checkpoints import Checkpoint
     from harness.models.ports.huggingface import TransformersRunner
+
+_COLLECTED: Final = 64 * 2**20
+"""Bytes of weights from which on those let go are collected at once.
+
+Models hold themselves in cycles, and going through all that lives takes a tenth of a second: tiny
+ones are left to Python's own collections.
+"""
 
 Activations = dict[str, "Tensor"]
 Row = dict[str, Any]
@@ -60,6 +67,11 @@ class Reference:
         self._kept: dict[str, Activations] = {}
         self.errors: dict[tuple[str, str, str], float] = {}
         self._prints: dict[tuple[str, ...], list[Row]] = {}
+
+    @property
+    def n_bytes(self) -> int:
+        """Give the size of its weights."""
+        return sum(weight.nbytes for weight in self.runner.model.parameters())
 
     @property
     def config(self) -> dict[str, Any]:
@@ -160,8 +172,10 @@ class References:
     def of(self, cell: Cell) -> Reference:
         """Give the reference of a cell's case, dtype and device, loaded if it is not yet."""
         if cell.case.id != self._case_id:
+            held = sum(each.n_bytes for each in self._loaded.values())
             self._loaded.clear()
-            gc.collect()
+            if held >= _COLLECTED:
+                gc.collect()
             self._case_id = cell.case.id
         exact = self._get(cell, EXACT, None)
         return exact if cell.dtype == EXACT else self._get(cell, cell.dtype, exact)

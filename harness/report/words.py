@@ -16,6 +16,7 @@ from harness.record import (
     VERDICTS,
     asked_relation,
     read_cells,
+    read_controls,
     read_deltas,
     read_prompts,
     read_run,
@@ -123,6 +124,9 @@ def print_run(run: Path, *, write: Callable[[str], Any], messages: bool = False)
         where = f" at {cell.first_site}" if known_where else ""
         reason = "" if known_where else f": {str(cell.reason).splitlines()[0][:200]}"
         write(f"{str(cell.verdict).upper()} {cell.cell_id}{where}{reason}")
+    controls = read_controls(run)
+    if not controls.empty:
+        write(f"{len(controls)} controls planted, {int(controls.caught.sum())} caught")
     write(f"rows: {run}")
     if (relation := asked_relation(read_run(run))) != BY_PROCESSING:
         write(f"FORCED: {forced_words(relation)}")

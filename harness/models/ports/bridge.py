@@ -19,7 +19,7 @@ from harness.models.sites import LOGITS, ROUTER, within_block
 from harness.models.texts import tokenizer_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from torch import Tensor
 
@@ -86,6 +86,7 @@ class BridgeRunner:
     ) -> None:
         """Find out which of the reference's sites the bridge has a hook for."""
         self.bridge = bridge
+        self.template = template
         self.family = template.family
         self._owners = owners
         self._hooks = {
@@ -110,6 +111,11 @@ class BridgeRunner:
         """Name the sites it can give, in the order of the forward pass."""
         given = {*self._hooks, *self._routers, LOGITS}
         return tuple(site for site in self._owners if site in given)
+
+    @property
+    def hooks(self) -> Mapping[str, str]:
+        """Give the name of the bridge's hook for each site that has one."""
+        return self._hooks
 
     def run(
         self, prompt: Prompt, sites: Sequence[str], asking: Asking = PLAIN

@@ -129,6 +129,21 @@ class TransformersRunner:
         """Name the sites it can give, in the order of the forward pass."""
         return self._sites
 
+    @property
+    def taps(self) -> Mapping[str, Tap]:
+        """Give where each site outside of attention's own computation is read."""
+        return self._taps
+
+    @property
+    def attention(self) -> Mapping[str, str]:
+        """Give the path of each attention, by the prefix of its sites."""
+        return self._attention
+
+    @property
+    def text_config(self) -> Any:
+        """Give the config of the model, or of its text part."""
+        return self._config
+
     def _in_order(self) -> tuple[str, ...]:
         attention = [
             f"{prefix}.{name}"

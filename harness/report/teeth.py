@@ -1,0 +1,170 @@
+"""The findings of planted faults in words: a score per kind and dtype, and every survivor."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Final
+
+from rich.table import Table
+
+from harness.case import DTYPES, EXACT
+from harness.record import RED
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import pandas as pd
+
+COUNTED: Final = ("caught", "elsewhere", "survived", "raised")
+"""The results that make the score. The others are no faults: nothing was changed that is read."""
+LEFT_OUT: Final = {
+    "idle": "not read by the port: at a harsh size it moves no bit either",
+    "void": "nothing was changed: the dtype does not hold it, or the model is so already",
+}
+
+
+AT_THE_SITE: Final = 0.95
+"""The share of the faults caught in exact mode that must be named at the site stated."""
+
+
+def is_good(findings: pd.DataFrame) -> bool:
+    """Say whether in exact mode no fault survived, and enough were named at their site."""
+    exact = findings[(findings.dtype == EXACT) & findings.result.isin(COUNTED)]
+    survived = bool((exact.result == "survived").any())
+    return not survived and bool((exact.result == "caught").mean() >= AT_THE_SITE or exact.empty)
+
+
+def score_table(findings: pd.DataFrame) -> Table:
+    """Give the table of kinds of faults by dtype: caught of planted, and how many elsewhere."""
+    dtypes = [name for name in DTYPES if name in set(findings.dtype)]
+    table = Table(title="faults caught, of those planted; in brackets at another site than stated")
+    table.add_column("kind of fault")
+    table.add_column("families", justify="right")
+    for dtype in dtypes:
+        table.add_column(dtype, justify="right")
+    planted = findings[findings.result.isin(COUNTED)]
+    for kind in dict.fromkeys(planted.kind):
+        rows = planted[planted.kind == kind]
+        table.add_row(
+            kind,
+            str(rows.family.nunique()),
+            *(_share(rows[rows.dtype == dtype]) for dtype in dtypes),
+        )
+    table.add_section()
+    table.add_row(
+        "all",
+        str(planted.family.nunique()),
+        *(_share(planted[planted.dtype == dtype]) for dtype in dtypes),
+    )
+    return table
+
+
+def _share(rows: pd.DataFrame) -> str:
+    if rows.empty:
+        return "–"
+    red = int((rows.result != "survived").sum())
+    elsewhere = int(rows.result.isin(("elsewhere", "raised")).sum())
+    return f"{red}/{len(rows)}" + (f" ({elsewhere})" if elsewhere else "")
+
+
+def sums(findings: pd.DataFrame) -> Iterator[str]:
+    """Give the sums: how many combinations, what was left out, the score per dtype."""
+    planted = findings[findings.result.isin(COUNTED)]
+    combinations = planted.drop_duplicates(["family", "kind", "fault", "amount", "site"])
+    cells = planted.drop_duplicates(["family", "variant", "loading_mode", "dtype"])
+    yield (
+        f"{len(combinations)} combinations of fault, size, site and family; {len(planted)} planted "
+        f"in {len(cells)} cells"
+    )
+    for result, words in LEFT_OUT.items():
+        number = int((findings.result == result).sum())
+        if number:
+            yield f"left out: {number} {result} ({words})"
+    for dtype in (name for name in DTYPES if name in set(planted.dtype)):
+        rows = planted[planted.dtype == dtype]
+        red = rows[rows.result != "survived"]
+        right = red[red.result == "caught"]
+        yield (
+            f"{dtype}: caught {len(red)} of {len(rows)} ({len(red) / len(rows):.1%}), "
+            f"of these {len(right) / max(len(red), 1):.1%} at the site stated"
+        )
+
+
+def survivors(findings: pd.DataFrame, *, dtype: str) -> Iterator[str]:
+    """Give a line for each fault of a dtype that survived, or was named elsewhere."""
+    rows = findings[(findings.dtype == dtype) & findings.result.isin(COUNTED[1:])]
+    for _, row in rows.iterrows():
+        where = (
+            f"expected {row.expected}, found {row.found}"
+            if isinstance(row.found, str)
+            else row.words
+        )
+        yield (
+            f"{row.result}: {row.family}-{row.variant} {row.loading_mode}: "
+            f"{row.kind}: {row.fault} {row.amount} at {row.site} {where}".rstrip()
+        )
+
+
+CONFIDENCE: Final = 0.95
+
+
+def rate(verdicts: pd.DataFrame) -> Table:
+    """Give the table of clean verdicts by dtype: how many, how many red, how often at most."""
+    table = Table(title="verdicts on clean cells")
+    for name in (
+        "dtype",
+        "families",
+        "cells",
+        "verdicts",
+        "red",
+        f"rate, {CONFIDENCE:.0%} upper bound",
+    ):
+        table.add_column(name, justify="left" if name == "dtype" else "right")
+    dtypes = [name for name in DTYPES if name in set(verdicts.dtype)]
+    for dtype, rows in [
+        *((name, verdicts[verdicts.dtype == name]) for name in dtypes),
+        ("all", verdicts),
+    ]:
+        red = int(rows.verdict.isin(RED).sum())
+        cells = rows.drop_duplicates(["family", "variant", "loading_mode", "dtype"])
+        table.add_row(
+            dtype,
+            str(rows.family.nunique()),
+            str(len(cells)),
+            str(len(rows)),
+            str(red),
+            f"{upper_bound(red, len(rows)):.2e}",
+        )
+    return table
+
+
+def upper_bound(red: int, number: int) -> float:
+    """Give the exact upper confidence bound of a rate (Clopper and Pearson, Biometrika 26, 1934).
+
+    The largest rate at which so few red ones of a number would still be seen in 5 of 100 tries;
+    found by halving, since no library of ours has the beta distribution.
+    """
+    low, high = red / number, 1.0
+    for _ in range(60):
+        middle = (low + high) / 2
+        seen = sum(
+            math.exp(
+                math.lgamma(number + 1)
+                - math.lgamma(k + 1)
+                - math.lgamma(number - k + 1)
+                + k * math.log(middle)
+                + (number - k) * math.log1p(-middle)
+            )
+            for k in range(red + 1)
+        )
+        low, high = (middle, high) if seen > 1 - CONFIDENCE else (low, middle)
+    return high
+
+
+def alarms(verdicts: pd.DataFrame) -> Iterator[str]:
+    """Give a line for each clean cell that was red."""
+    for _, row in verdicts[verdicts.verdict.isin(RED)].iterrows():
+        yield (
+            f"RED {row.family}-{row.variant} {row.loading_mode} {row['dtype']} seed {row.seed} on "
+            f"{row.threads} threads: {row.reason}"
+        )

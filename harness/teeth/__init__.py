@@ -1,0 +1,1 @@
+"""The harness is tested harder than what it tests: planted faults, controls, clean cells."""

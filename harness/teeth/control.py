@@ -1,0 +1,133 @@
+"""A control: a run plants a small fault of its own, and is worth nothing if it does not see it."""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING, Any, Final
+
+from harness.case import SHRUNK, SYNTHETIC
+from harness.judge.controls import GROUP, place, without_control
+from harness.measure.question import cell_of
+from harness.measure.references import References
+from harness.measure.run import measure_cell
+from harness.models.ports import load_port
+from harness.record import write_part
+from harness.teeth.body import body_of
+from harness.teeth.operators import faults_of
+from harness.teeth.operators.reading import misread
+from harness.teeth.scoring import Examiner, bank_plan
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from harness.case import Cell
+    from harness.models.ports import Runner
+    from harness.teeth.fault import Fault
+
+Row = dict[str, Any]
+
+SIZES: Final = {
+    "exact": "(1 + 1e-06)",
+    "float32": "(1 + 0.001)",
+    "bfloat16": "(1 + 4)",
+    "float16": "(1 + 4)",
+}
+"""How large a control is, by dtype: well above the bound, and far below a millionfold of it."""
+
+_TRIES: Final = 12
+
+
+def plant_control(run: Path, cell: Cell, references: References) -> None:
+    """Plant a control in a copy of a green cell's port, and write its row."""
+    row = controlled(cell, references, seed=f"{run.name} {cell.id}")
+    write_part(run, "controls", cell.id, [{"run_id": run.name, **row}])
+
+
+def plant_missing(run: Path) -> None:
+    """Plant the controls of families and ports whose chosen cell was not green, in another one."""
+    references = References()
+    for _, group in without_control(run).groupby(list(GROUP), observed=True):
+        tiny = group[group.checkpoint.isin((SYNTHETIC, SHRUNK))]
+        group = group if tiny.empty else tiny  # noqa: PLW2901 - the same group, narrowed
+        first = min(group.cell_id, key=lambda name: place(name, run.name))
+        row = group[group.cell_id == first].iloc[0]
+        plant_control(run, cell_of({**row.to_dict(), "probe": None}), references)
+
+
+def controlled(cell: Cell, references: References, *, seed: str) -> Row:
+    """Plant one fault, drawn by the seed, in a copy of a green cell's port; say whether it is seen.
+
+    Where the port does not read what the fault changes, another one is drawn. If none of a dozen
+    moves a bit of what the port is said to give, that is not the port's, and nothing is caught.
+    """
+    plan = bank_plan(references.of(cell).checkpoint.config)
+    kept: list[Runner] = []
+
+    def keeping(cell: Cell, checkpoint: Any) -> Runner:
+        kept.append(load_port(cell, checkpoint))
+        return kept[0]
+
+    clean = measure_cell(cell, run_id="control", references=references, plan=plan, load=keeping)
+    if clean.verdict != "pass":
+        return _row(
+            cell, words=f"{cell.id} is {clean.verdict} without a fault: {clean.row['reason']}"
+        )
+    examiner = Examiner(cell, references, kept[0], clean, plan)
+    drawn = _small(kept[0], cell.dtype)
+    random.Random(seed).shuffle(drawn)
+    for fault in drawn[:_TRIES]:
+        found = examiner.finding(fault)
+        if found.result not in {"idle", "void"}:
+            return _row(
+                cell,
+                fault=str(fault),
+                expected=found.expected,
+                found=found.found,
+                caught=found.result in {"caught", "elsewhere"},
+                words=found.words,
+                seconds=found.seconds,
+            )
+    words = (
+        f"none of {len(drawn[:_TRIES])} faults moved a bit of what is read: it is not the port's"
+    )
+    return _row(cell, words=words)
+
+
+def _small(runner: Runner, dtype: str) -> list[Fault]:
+    """Give the faults of a control's size; of a port that shows no modules, misreadings."""
+    try:
+        body = body_of(runner)
+    except TypeError:
+        size = float(SIZES[dtype].removeprefix("(1 + ").removesuffix(")"))
+        return [misread(site, size) for site in runner.sites]
+    return [
+        fault
+        for fault in faults_of(body)
+        # Far from the first position a frequency a millionth off is much more than that.
+        if SIZES[dtype] in fault.size and fault.kind != "rotary"
+    ]
+
+
+def _row(
+    cell: Cell,
+    *,
+    words: str,
+    fault: str | None = None,
+    expected: str | None = None,
+    found: str | None = None,
+    caught: bool = False,
+    seconds: float = 0.0,
+) -> Row:
+    return {
+        "cell_id": cell.id,
+        "family": cell.case.family,
+        "port": cell.mode.port,
+        "loading_mode": cell.loading_mode,
+        "dtype": cell.dtype,
+        "fault": fault,
+        "expected_site": expected,
+        "first_site": found,
+        "caught": caught,
+        "words": words,
+        "seconds": seconds,
+    }

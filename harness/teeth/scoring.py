@@ -1,0 +1,240 @@
+"""One cell examined: each fault planted, measured as any cell is, and taken away again."""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from harness.case import Cell
+from harness.measure.outcome import Plan
+from harness.measure.prompts import Vocabulary, bank
+from harness.measure.references import References, numerics_of
+from harness.measure.run import measure_cell
+from harness.models.ports import load_port
+from harness.record import RED
+from harness.teeth.body import body_of
+from harness.teeth.fault import NotPlantedError
+from harness.teeth.flow import first_reached
+from harness.teeth.operators import faults_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from harness.case import Case
+    from harness.measure.outcome import CellResult
+    from harness.models.ports import Runner
+    from harness.teeth.fault import Fault
+
+Result = Literal["caught", "elsewhere", "survived", "idle", "void", "raised"]
+
+PROMPTS: Final = ("batch", "window+1", "past_window", "longest", "left_padding")
+"""The prompts of the bank on which faults are judged; what these catch, all of it catches too."""
+
+PROBED: Final = ("hf_eager",)
+"""The modes whose probes are examined: the reference's own, which has no port to differ from."""
+
+SAMPLED_FROM: Final = 5
+"""Of a cell's faults every fifth is planted, and one of each kind, unless all are asked for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """What became of one fault in one cell.
+
+    `expected` is the site that should be named, None where the cell compares none that it reaches;
+    `found` the one that was. `result`: `caught` at the expected site, `elsewhere` at another;
+    `survived` where the cell stayed green; `idle` where it did and even a harsh change moves no
+    bit, so that the port does not read what was changed; `void` where nothing was changed, as the
+    dtype does not hold it or the model is so already; `raised` where the cell broke off.
+    """
+
+    family: str
+    variant: str
+    loading_mode: str
+    dtype: str
+    probe: str | None
+    kind: str
+    fault: str
+    amount: str
+    site: str
+    expected: str | None
+    found: str | None
+    result: Result
+    words: str
+    seconds: float
+
+
+def examine(
+    case: Case,
+    dtype: str,
+    modes: Iterable[str],
+    *,
+    kinds: frozenset[str] = frozenset(),
+    every: bool = False,
+) -> Iterator[Finding]:
+    """Plant the bank's faults in a case's ports, one at a time, and say what became of each.
+
+    Raises:
+        RuntimeError: a port is not what it was once the faults are taken away.
+    """
+    references = References()
+    for mode in modes:
+        cell = Cell(case=case, loading_mode=mode, dtype=dtype)
+        if cell.limitations:
+            continue  # what is known to differ hides what comes after it
+        if mode in PROBED:
+            yield from examine_probes(cell, references, kinds=kinds)
+        else:
+            yield from examine_cell(cell, references, kinds=kinds, every=every)
+
+
+def examine_cell(
+    cell: Cell,
+    references: References,
+    *,
+    kinds: frozenset[str] = frozenset(),
+    every: bool = False,
+) -> Iterator[Finding]:
+    """Examine one cell, of the kinds of faults given, or of all; nothing if it is not green."""
+    kept: list[Runner] = []
+    plan = bank_plan(references.of(cell).checkpoint.config)
+
+    def keeping(cell: Cell, checkpoint: object) -> Runner:
+        kept.append(load_port(cell, checkpoint))  # type: ignore[arg-type]
+        return kept[0]
+
+    clean = measure_cell(cell, run_id="teeth", references=references, plan=plan, load=keeping)
+    if clean.verdict != "pass":
+        return
+    body = body_of(kept[0])
+    examiner = Examiner(cell, references, kept[0], clean, plan)
+    asked = [
+        fault
+        for fault in faults_of(body)
+        if fault.probe is None and (not kinds or fault.kind in kinds)
+    ]
+    for fault in asked if every else sampled(cell, asked):
+        yield examiner.finding(fault)
+    if _digests(examiner.measured(kept[0])) != _digests(clean):
+        message = f"{cell}: the port is not what it was before the faults were planted"
+        raise RuntimeError(message)
+
+
+def examine_probes(
+    cell: Cell, references: References, *, kinds: frozenset[str] = frozenset()
+) -> Iterator[Finding]:
+    """Examine a model's probes: plant each fault that one of them must see."""
+    with numerics_of(cell.dtype):
+        runner = load_port(cell, references.of(cell).checkpoint)
+    faults = [fault for fault in faults_of(body_of(runner)) if fault.probe is not None]
+    for fault in faults:
+        if kinds and fault.kind not in kinds:
+            continue
+        probed = replace(cell, probe=fault.probe)
+        if probed.limitations:
+            continue
+        plan = Plan(drawn=0, shrink_seconds=0.0)
+        clean = measure_cell(
+            probed, run_id="teeth", references=references, plan=plan, load=lambda *_: runner
+        )
+        if clean.verdict == "pass":
+            yield Examiner(probed, references, runner, clean, plan).finding(fault)
+
+
+def bank_plan(config: dict[str, Any]) -> Plan:
+    """Give the plan by which faults are judged in a checkpoint with this config."""
+    prompts = bank(Vocabulary.of(config, padding=True))
+    chosen = tuple(p for p in prompts if p.origin.removeprefix("bank:") in PROMPTS)
+    return Plan(prompts=chosen, shrink_seconds=0.0)
+
+
+def sampled(cell: Cell, faults: Sequence[Fault]) -> Iterator[Fault]:
+    """Give the faults that are planted in a cell: other ones in each, always the same."""
+    kinds: set[str] = set()
+    for fault in sorted(faults, key=lambda each: _place(cell, each)):
+        if fault.kind not in kinds or _place(cell, fault) % SAMPLED_FROM == 0:
+            kinds.add(fault.kind)
+            yield fault
+
+
+def _place(cell: Cell, fault: Fault) -> int:
+    return zlib.crc32(f"{cell.id} {fault.kind} {fault}".encode())
+
+
+class Examiner:
+    """A loaded port, and what it gives without a fault."""
+
+    def __init__(
+        self,
+        cell: Cell,
+        references: References,
+        runner: Runner,
+        clean: CellResult,
+        plan: Plan,
+    ) -> None:
+        """Keep what the cell gave when it was `clean`, on the prompts of `plan`."""
+        self.cell, self.references, self.runner = cell, references, runner
+        self.clean, self.plan = clean, plan
+        self.compared = tuple(dict.fromkeys(row["site"] for row in clean.deltas))
+        self.known = references.of(cell).runner.sites
+
+    def measured(self, runner: Runner) -> CellResult:
+        """Measure the cell as any other, with this runner for its port."""
+        return measure_cell(
+            self.cell,
+            run_id="teeth",
+            references=self.references,
+            plan=self.plan,
+            load=lambda *_: runner,
+        )
+
+    def finding(self, fault: Fault) -> Finding:
+        """Plant a fault, measure, take it away, and say what became of it."""
+        expected = first_reached(fault.site, self.compared, known=self.known)
+        found, words, seconds = None, "", 0.0
+        result: Result
+        try:
+            with fault.plant():
+                given = self.measured(fault.reads(self.runner) if fault.reads else self.runner)
+            seconds, found = given.row["seconds"], given.row["first_site"]
+            result = self._result(fault, given, expected)
+            words = str(given.row["reason"] or "")
+        except NotPlantedError as reason:
+            result, words = "void", str(reason)
+        return Finding(
+            family=self.cell.case.family,
+            variant=self.cell.case.variant,
+            loading_mode=self.cell.loading_mode,
+            dtype=self.cell.dtype,
+            probe=self.cell.probe,
+            kind=fault.kind,
+            fault=fault.name,
+            amount=fault.size,
+            site=fault.site,
+            expected=expected,
+            found=found,
+            result=result,
+            words=words,
+            seconds=seconds,
+        )
+
+    def _result(self, fault: Fault, given: CellResult, expected: str | None) -> Result:
+        if given.verdict in RED and given.row["first_site"] is None:
+            return "raised"
+        if given.verdict in RED:
+            return "caught" if given.row["first_site"] == expected else "elsewhere"
+        return "idle" if fault.harsh and self._is_idle(fault) else "survived"
+
+    def _is_idle(self, fault: Fault) -> bool:
+        if fault.harsh is None:
+            return False
+        try:
+            with fault.harsh():
+                return _digests(self.measured(self.runner)) == _digests(self.clean)
+        except NotPlantedError:
+            return False
+
+
+def _digests(result: CellResult) -> dict[str, int]:
+    return {row["site"]: row["digest"] for row in result.fingerprints.get(result.cell.id, ())}
