@@ -16,6 +16,7 @@ READERS = {
     "cells": record.read_cells,
     "deltas": record.read_deltas,
     "fingerprints": record.read_fingerprints,
+    "controls": record.read_controls,
     "prompts": record.read_prompts,
 }
 LABEL, TOKENS = pa.dictionary(pa.int32(), pa.string()), pa.list_(pa.list_(pa.int64()))
@@ -68,7 +69,7 @@ def run(tmp_path):
 
 @pytest.fixture
 def whole_run(run):
-    for kind in ("prompts", "fingerprints", "deltas", "cells"):
+    for kind in ("prompts", "fingerprints", "deltas", "controls", "cells"):
         for cell in ("a.bridge.exact", "b.bridge.exact"):
             write_part(run, kind, cell, [plain_row(kind, cell_id=cell)])
     return run

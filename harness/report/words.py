@@ -143,6 +143,10 @@ def message_of(cell: pd.Series, deltas: pd.DataFrame, prompts: pd.DataFrame) -> 
 def _counts(cells: pd.DataFrame) -> str:
     counted = cells.verdict.value_counts()
     parts = [f"{counted[name]} {name}" for name in VERDICTS if counted.get(name, 0)]
+    green = cells[cells.probe.isna() & (cells.verdict == "pass")]
+    delegated = int((green.sites_passed_through == green.sites_compared).sum())
+    if delegated:
+        parts[0] += f" ({delegated} of them delegated: the reference's own code, no evidence)"
     compared = int(cells.sites_compared.sum())
     through = int(cells.sites_passed_through.sum())
     return (
