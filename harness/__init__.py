@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from harness.case import Case, Cell, Limitation, Prompt
-    from harness.record import read_cells, read_deltas, read_prompts, read_run
+    from harness.record import read_cells, read_controls, read_deltas, read_prompts, read_run
 
 _WHERE = {
     "Case": "harness.case",
@@ -21,6 +21,7 @@ _WHERE = {
     "Limitation": "harness.case",
     "Prompt": "harness.case",
     "read_cells": "harness.record",
+    "read_controls": "harness.record",
     "read_deltas": "harness.record",
     "read_prompts": "harness.record",
     "read_run": "harness.record",
@@ -32,6 +33,7 @@ __all__ = [
     "Limitation",
     "Prompt",
     "read_cells",
+    "read_controls",
     "read_deltas",
     "read_prompts",
     "read_run",

@@ -18,8 +18,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from harness.teeth.exam import Asked
+    from harness.teeth.quiet import QuietPart
 
 _WIDTH = 110
+_SEEDS_ELSEWHERE = 2
 
 
 def register(app: typer.Typer) -> None:
@@ -78,6 +80,9 @@ def quiet(
     family: Annotated[list[str] | None, typer.Option(metavar="NAME")] = None,
     dtype: Annotated[list[str] | None, typer.Option(metavar="NAME")] = None,
     seeds: Annotated[int, typer.Option(min=1, help="times that each cell is asked")] = 20,
+    also: Annotated[
+        str, typer.Option(metavar="SPEC", help="an environment that is asked too, with two seeds")
+    ] = "",
     jobs: Annotated[int, typer.Option(min=1, help="processes")] = 1,
     out: Annotated[Path, typer.Option(help="write every verdict to this parquet file")] = Path(
         "reports/runs/quiet.parquet"
@@ -87,11 +92,15 @@ def quiet(
 
     Exit code 0: none is; 1: some is; 2: the question could not be asked.
     """
+    import pandas as pd
+
     from harness.report.teeth import alarms, rate
     from harness.teeth.bank import quiet_parts
 
     parts = quiet_parts(families=family or (), dtypes=dtype or DEFAULT_DTYPES, seeds=seeds)
     verdicts = _examined(parts, jobs)
+    if also:
+        verdicts = pd.concat([verdicts, _elsewhere(also, parts)], ignore_index=True)
     if verdicts.empty:
         message = "no cell of the selection is clean: of each a difference is known"
         raise SelectionError(message)
@@ -103,6 +112,31 @@ def quiet(
         print(line)
     print(f"rows: {out}")
     raise typer.Exit(1 if red else 0)
+
+
+def _elsewhere(spec: str, parts: list[QuietPart]) -> pd.DataFrame:
+    """Ask the clean cells of the parts in another environment, with the bank and drawn prompts."""
+    import dataclasses
+    import tempfile
+
+    import pandas as pd
+
+    from harness.measure.question import ask
+    from harness.teeth.quiet import DRAWN, clean_cells, verdicts_in
+    from harness.versions.measuring import measure_in, subject_of
+
+    console = Console(stderr=True, highlight=False)
+    subject = subject_of(spec, progress=lambda words: console.print(words, markup=False))
+    found = []
+    for seed in range(_SEEDS_ELSEWHERE):
+        question = ask(clean_cells(parts), drawn=DRAWN, seed=seed)
+        with tempfile.TemporaryDirectory() as folder:
+            file, run = Path(folder, "question.json"), Path(folder, "run")
+            question.write(file)
+            console.print(f"{subject}: {len(question.cells)} cells with seed {seed}")
+            measure_in(subject, file, run, progress=lambda _: None)
+            found += verdicts_in(run, environment=str(subject), seed=seed)
+    return pd.DataFrame([dataclasses.asdict(each) for each in found])
 
 
 def _examined(parts: Sequence[Asked], jobs: int) -> pd.DataFrame:

@@ -111,25 +111,20 @@ CONFIDENCE: Final = 0.95
 def rate(verdicts: pd.DataFrame) -> Table:
     """Give the table of clean verdicts by dtype: how many, how many red, how often at most."""
     table = Table(title="verdicts on clean cells")
-    for name in (
-        "dtype",
-        "families",
-        "cells",
-        "verdicts",
-        "red",
-        f"rate, {CONFIDENCE:.0%} upper bound",
-    ):
-        table.add_column(name, justify="left" if name == "dtype" else "right")
-    dtypes = [name for name in DTYPES if name in set(verdicts.dtype)]
-    for dtype, rows in [
-        *((name, verdicts[verdicts.dtype == name]) for name in dtypes),
-        ("all", verdicts),
-    ]:
+    table.add_column("dtype")
+    numbers = ("families", "environments", "cells", "verdicts", "red")
+    for name in (*numbers, f"rate, {CONFIDENCE:.0%} upper bound"):
+        table.add_column(name, justify="right")
+    by_dtype = {name: verdicts[verdicts.dtype == name] for name in DTYPES}
+    for dtype, rows in {**by_dtype, "all": verdicts}.items():
+        if rows.empty:
+            continue
         red = int(rows.verdict.isin(RED).sum())
         cells = rows.drop_duplicates(["family", "variant", "loading_mode", "dtype"])
         table.add_row(
             dtype,
             str(rows.family.nunique()),
+            str(rows.environment.nunique()),
             str(len(cells)),
             str(len(rows)),
             str(red),
@@ -165,6 +160,6 @@ def alarms(verdicts: pd.DataFrame) -> Iterator[str]:
     """Give a line for each clean cell that was red."""
     for _, row in verdicts[verdicts.verdict.isin(RED)].iterrows():
         yield (
-            f"RED {row.family}-{row.variant} {row.loading_mode} {row['dtype']} seed {row.seed} on "
-            f"{row.threads} threads: {row.reason}"
+            f"RED {row.family}-{row.variant} {row.loading_mode} {row['dtype']} seed {row.seed} "
+            f"in {row.environment} on {row.threads} threads: {row.reason}"
         )

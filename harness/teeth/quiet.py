@@ -15,9 +15,11 @@ from harness.measure.prompts import Vocabulary
 from harness.measure.references import References
 from harness.measure.run import measure_cell
 from harness.models.ports import load_port
+from harness.record import read_cells
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
 
     from harness.case import Case, Prompt
     from harness.models.ports import Runner
@@ -37,6 +39,7 @@ class Clean:
     variant: str
     loading_mode: str
     dtype: str
+    environment: str
     seed: int
     threads: int
     verdict: str
@@ -109,6 +112,7 @@ def asked(case: Case, dtype: str, seeds: range) -> Iterator[Clean]:
                 variant=case.variant,
                 loading_mode=mode,
                 dtype=dtype,
+                environment="current",
                 seed=seed,
                 threads=threads,
                 verdict=result.verdict,
@@ -116,3 +120,34 @@ def asked(case: Case, dtype: str, seeds: range) -> Iterator[Clean]:
                 worst_rel_l2=result.row["worst_rel_l2"],
                 worst_error_ratio=result.row["worst_error_ratio"],
             )
+
+
+def clean_cells(parts: Iterable[QuietPart]) -> tuple[Cell, ...]:
+    """Give the cells of which no difference is known: those that are asked."""
+    asked_of = (
+        Cell(case=part.case, loading_mode=mode, dtype=part.dtype)
+        for part in parts
+        for mode in MODES
+    )
+    return tuple(cell for cell in asked_of if not cell.limitations)
+
+
+def verdicts_in(run: Path, *, environment: str, seed: int) -> list[Clean]:
+    """Give the verdicts of a run that another environment measured, but for what it refused."""
+    rows = read_cells(run)
+    return [
+        Clean(
+            family=str(row["family"]),
+            variant=str(row["variant"]),
+            loading_mode=str(row["loading_mode"]),
+            dtype=str(row["dtype"]),
+            environment=environment,
+            seed=seed,
+            threads=1,
+            verdict=str(row["verdict"]),
+            reason=str(row["reason"] or ""),
+            worst_rel_l2=row["worst_rel_l2"],
+            worst_error_ratio=row["worst_error_ratio"],
+        )
+        for _, row in rows[rows.verdict != "unavailable"].iterrows()
+    ]

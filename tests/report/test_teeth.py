@@ -71,11 +71,21 @@ def test_the_upper_bound_of_a_rate_is_clopper_and_pearsons(red, number, bound):
 
 
 def test_a_red_clean_cell_is_counted_and_told():
-    common = {"family": "gpt2", "variant": "default", "loading_mode": "bridge", "dtype": "float32"}
+    axes = {"family": "gpt2", "variant": "default", "loading_mode": "bridge", "dtype": "float32"}
+    common = {**axes, "environment": "current", "threads": 1, "reason": "why"}
     rows = [
-        {**common, "seed": seed, "threads": 1, "verdict": verdict, "reason": "why"}
+        {
+            **common,
+            "environment": "current",
+            "seed": seed,
+            "threads": 1,
+            "verdict": verdict,
+            "reason": "why",
+        }
         for seed, verdict in enumerate(["pass", "fail", "pass"])
     ]
     verdicts = pd.DataFrame(rows)
-    assert list(alarms(verdicts)) == ["RED gpt2-default bridge float32 seed 1 on 1 threads: why"]
+    assert list(alarms(verdicts)) == [
+        "RED gpt2-default bridge float32 seed 1 in current on 1 threads: why"
+    ]
     assert "│        3 │   1 │" in told(rate(verdicts))
