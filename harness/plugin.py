@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from harness.measure.kept import KeptPort
     from harness.measure.references import References
     from harness.measure.run import CellResult
+    from harness.models.checkpoints import Checkpoint
+    from harness.models.ports import Runner
 
 
 @dataclass(slots=True, kw_only=True)
@@ -299,16 +301,24 @@ def _measured(cell: Cell, session: Session) -> CellResult:
         session.references, session.port = References(), KeptPort()
         open_run(session.run, selection=session.selection.asked(), plan=session.plan)
     plan = Plan(**session.plan)
+    loaded: list[Runner] = []
+
+    def load(cell: Cell, checkpoint: Checkpoint) -> Runner:
+        loaded.append(port(cell, checkpoint))
+        return loaded[0]
+
+    port = session.port
+    carries = cell.id in session.controls
     result = measure_cell(
         cell,
         run_id=session.run.name,
         references=session.references,
         plan=plan,
-        load=session.port,
+        load=load if carries else port,
     )
     write_result(session.run, result)
-    if cell.id in session.controls and result.verdict == "pass":
-        plant_control(session.run, cell, session.references)
+    if carries and result.verdict == "pass":
+        plant_control(session.run, cell, session.references, loaded[0])
     return result
 
 

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from harness.case import SHRUNK, SYNTHETIC
 from harness.judge.controls import GROUP, place, without_control
 from harness.measure.question import cell_of
-from harness.measure.references import References
-from harness.measure.run import measure_cell
+from harness.measure.references import References, numerics_of
 from harness.models.ports import load_port
 from harness.record import write_part
 from harness.teeth.body import body_of
@@ -34,12 +33,18 @@ SIZES: Final = {
 }
 """How large a control is, by dtype: well above the bound, and far below a millionfold of it."""
 
+PROMPTS: Final = ("batch",)
+"""The prompts of a control: what is a millionth off everywhere shows on any."""
+
 _TRIES: Final = 12
 
 
-def plant_control(run: Path, cell: Cell, references: References) -> None:
-    """Plant a control in a copy of a green cell's port, and write its row."""
-    row = controlled(cell, references, seed=f"{run.name} {cell.id}")
+def plant_control(run: Path, cell: Cell, references: References, runner: Runner) -> None:
+    """Plant a control in the port of a cell that was green, and write its row.
+
+    The port is as it was behind that, and was loaded for that cell alone.
+    """
+    row = controlled(cell, references, runner, seed=f"{run.name} {cell.id}")
     write_part(run, "controls", cell.id, [{"run_id": run.name, **row}])
 
 
@@ -48,32 +53,24 @@ def plant_missing(run: Path) -> None:
     references = References()
     for _, group in without_control(run).groupby(list(GROUP), observed=True):
         tiny = group[group.checkpoint.isin((SYNTHETIC, SHRUNK))]
-        group = group if tiny.empty else tiny  # noqa: PLW2901 - the same group, narrowed
-        first = min(group.cell_id, key=lambda name: place(name, run.name))
-        row = group[group.cell_id == first].iloc[0]
-        plant_control(run, cell_of({**row.to_dict(), "probe": None}), references)
+        green = group if tiny.empty else tiny
+        first = min(green.cell_id, key=lambda name: place(name, run.name))
+        row = green[green.cell_id == first].iloc[0]
+        cell = cell_of({**row.to_dict(), "probe": None})
+        with numerics_of(cell.dtype):
+            runner = load_port(cell, references.of(cell).checkpoint)
+        plant_control(run, cell, references, runner)
 
 
-def controlled(cell: Cell, references: References, *, seed: str) -> Row:
-    """Plant one fault, drawn by the seed, in a copy of a green cell's port; say whether it is seen.
+def controlled(cell: Cell, references: References, runner: Runner, *, seed: str) -> Row:
+    """Plant one fault, drawn by the seed, in a green cell's port; say whether it is seen.
 
     Where the port does not read what the fault changes, another one is drawn. If none of a dozen
     moves a bit of what the port is said to give, that is not the port's, and nothing is caught.
     """
-    plan = bank_plan(references.of(cell).checkpoint.config)
-    kept: list[Runner] = []
-
-    def keeping(cell: Cell, checkpoint: Any) -> Runner:
-        kept.append(load_port(cell, checkpoint))
-        return kept[0]
-
-    clean = measure_cell(cell, run_id="control", references=references, plan=plan, load=keeping)
-    if clean.verdict != "pass":
-        return _row(
-            cell, words=f"{cell.id} is {clean.verdict} without a fault: {clean.row['reason']}"
-        )
-    examiner = Examiner(cell, references, kept[0], clean, plan)
-    drawn = _small(kept[0], cell.dtype)
+    plan = bank_plan(references.of(cell).checkpoint.config, PROMPTS)
+    examiner = Examiner(cell, references, runner, plan)
+    drawn = _small(runner, cell.dtype)
     random.Random(seed).shuffle(drawn)
     for fault in drawn[:_TRIES]:
         found = examiner.finding(fault)
@@ -87,9 +84,7 @@ def controlled(cell: Cell, references: References, *, seed: str) -> Row:
                 words=found.words,
                 seconds=found.seconds,
             )
-    words = (
-        f"none of {len(drawn[:_TRIES])} faults moved a bit of what is read: it is not the port's"
-    )
+    words = f"none of {len(drawn[:_TRIES])} faults moved a bit: what is read is not the port's"
     return _row(cell, words=words)
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import zlib
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from harness.case import Cell
+from harness.errors import Unavailable
 from harness.measure.outcome import Plan
 from harness.measure.prompts import Vocabulary, bank
 from harness.measure.references import References, numerics_of
@@ -19,7 +21,7 @@ from harness.teeth.flow import first_reached
 from harness.teeth.operators import faults_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Sequence
 
     from harness.case import Case
     from harness.measure.outcome import CellResult
@@ -97,26 +99,23 @@ def examine_cell(
     every: bool = False,
 ) -> Iterator[Finding]:
     """Examine one cell, of the kinds of faults given, or of all; nothing if it is not green."""
-    kept: list[Runner] = []
+    with numerics_of(cell.dtype):
+        try:
+            runner = load_port(cell, references.of(cell).checkpoint)
+        except Unavailable:
+            return
     plan = bank_plan(references.of(cell).checkpoint.config)
-
-    def keeping(cell: Cell, checkpoint: object) -> Runner:
-        kept.append(load_port(cell, checkpoint))  # type: ignore[arg-type]
-        return kept[0]
-
-    clean = measure_cell(cell, run_id="teeth", references=references, plan=plan, load=keeping)
-    if clean.verdict != "pass":
+    examiner = Examiner(cell, references, runner, plan)
+    if examiner.clean.verdict != "pass":
         return
-    body = body_of(kept[0])
-    examiner = Examiner(cell, references, kept[0], clean, plan)
     asked = [
         fault
-        for fault in faults_of(body)
+        for fault in faults_of(body_of(runner))
         if fault.probe is None and (not kinds or fault.kind in kinds)
     ]
     for fault in asked if every else sampled(cell, asked):
         yield examiner.finding(fault)
-    if _digests(examiner.measured(kept[0])) != _digests(clean):
+    if _digests(examiner.measured(runner)) != _digests(examiner.clean):
         message = f"{cell}: the port is not what it was before the faults were planted"
         raise RuntimeError(message)
 
@@ -134,18 +133,15 @@ def examine_probes(
         probed = replace(cell, probe=fault.probe)
         if probed.limitations:
             continue
-        plan = Plan(drawn=0, shrink_seconds=0.0)
-        clean = measure_cell(
-            probed, run_id="teeth", references=references, plan=plan, load=lambda *_: runner
-        )
-        if clean.verdict == "pass":
-            yield Examiner(probed, references, runner, clean, plan).finding(fault)
+        examiner = Examiner(probed, references, runner, Plan(drawn=0, shrink_seconds=0.0))
+        if examiner.clean.verdict == "pass":
+            yield examiner.finding(fault)
 
 
-def bank_plan(config: dict[str, Any]) -> Plan:
-    """Give the plan by which faults are judged in a checkpoint with this config."""
+def bank_plan(config: dict[str, Any], names: Collection[str] = PROMPTS) -> Plan:
+    """Give the plan of prompts of the bank, by name, for a checkpoint with this config."""
     prompts = bank(Vocabulary.of(config, padding=True))
-    chosen = tuple(p for p in prompts if p.origin.removeprefix("bank:") in PROMPTS)
+    chosen = tuple(p for p in prompts if p.origin.removeprefix("bank:") in names)
     return Plan(prompts=chosen, shrink_seconds=0.0)
 
 
@@ -163,21 +159,22 @@ def _place(cell: Cell, fault: Fault) -> int:
 
 
 class Examiner:
-    """A loaded port, and what it gives without a fault."""
+    """A cell with its port loaded: measures it clean, and with one fault at a time."""
 
-    def __init__(
-        self,
-        cell: Cell,
-        references: References,
-        runner: Runner,
-        clean: CellResult,
-        plan: Plan,
-    ) -> None:
-        """Keep what the cell gave when it was `clean`, on the prompts of `plan`."""
-        self.cell, self.references, self.runner = cell, references, runner
-        self.clean, self.plan = clean, plan
-        self.compared = tuple(dict.fromkeys(row["site"] for row in clean.deltas))
+    def __init__(self, cell: Cell, references: References, runner: Runner, plan: Plan) -> None:
+        """Ask the cell the prompts of `plan`."""
+        self.cell, self.references, self.runner, self.plan = cell, references, runner, plan
         self.known = references.of(cell).runner.sites
+
+    @functools.cached_property
+    def clean(self) -> CellResult:
+        """Give what the cell gives without a fault."""
+        return self.measured(self.runner)
+
+    @functools.cached_property
+    def compared(self) -> tuple[str, ...]:
+        """Give the sites that the cell compares, in forward order."""
+        return tuple(dict.fromkeys(row["site"] for row in self.clean.deltas))
 
     def measured(self, runner: Runner) -> CellResult:
         """Measure the cell as any other, with this runner for its port."""

@@ -6,8 +6,7 @@ import pytest
 import torch
 
 from harness.case import Case, Cell
-from harness.measure.references import References
-from harness.measure.run import measure_cell
+from harness.measure.references import References, numerics_of
 from harness.models.ports import load_port
 from harness.teeth.bank import parts_of
 from harness.teeth.body import body_of
@@ -20,15 +19,11 @@ GPT2 = Cell(case=Case(family="gpt2"), loading_mode="bridge", dtype="exact")
 
 @pytest.fixture(scope="module")
 def examiner():
-    references, kept = References(), []
-
-    def keeping(*asked):
-        kept.append(load_port(*asked))
-        return kept[0]
-
-    plan = bank_plan(references.of(GPT2).checkpoint.config)
-    clean = measure_cell(GPT2, run_id="x", references=references, plan=plan, load=keeping)
-    return Examiner(GPT2, references, kept[0], clean, plan)
+    references = References()
+    checkpoint = references.of(GPT2).checkpoint
+    with numerics_of("exact"):
+        runner = load_port(GPT2, checkpoint)
+    return Examiner(GPT2, references, runner, bank_plan(checkpoint.config))
 
 
 @pytest.fixture(scope="module")
