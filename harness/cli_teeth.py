@@ -39,7 +39,7 @@ def teeth(
         list[str] | None, typer.Option(metavar="KIND", help="only faults of this kind")
     ] = None,
     every: Annotated[
-        bool, typer.Option(help="plant every fault in every cell, not each fifth (an hour)")
+        bool, typer.Option(help="plant every fault in every cell, not each tenth (an hour)")
     ] = False,
     jobs: Annotated[int, typer.Option(min=1, help="processes")] = 1,
     out: Annotated[Path, typer.Option(help="write every finding to this parquet file")] = Path(

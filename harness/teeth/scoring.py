@@ -36,8 +36,8 @@ PROMPTS: Final = ("batch", "window+1", "past_window", "longest", "left_padding")
 PROBED: Final = ("hf_eager",)
 """The modes whose probes are examined: the reference's own, which has no port to differ from."""
 
-SAMPLED_FROM: Final = 5
-"""Of a cell's faults every fifth is planted, and one of each kind, unless all are asked for."""
+SAMPLED_FROM: Final = 10
+"""Of a cell's faults every tenth is planted, and one of each kind, unless all are asked for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
