@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from dataclasses import dataclass, field
@@ -188,16 +189,22 @@ class Limitation:
     @property
     def over(self) -> bool:
         """Say whether the release that ends it is installed."""
-        requirement = Requirement(self.until)
-        try:
-            installed = version(requirement.name)
-        except PackageNotFoundError:
-            return False
-        return requirement.specifier.contains(installed, prereleases=True)
+        return _is_installed(self.until)
 
     def names(self, site: str) -> bool:
         """Say whether the site is one of `sites`, with its layer or without."""
         return any(site == name or site.endswith(f".{name}") for name in self.sites)
+
+
+@functools.cache
+def _is_installed(requirement: str) -> bool:
+    """Say whether a requirement is met here; asked for every cell and row, answered once."""
+    parsed = Requirement(requirement)
+    try:
+        installed = version(parsed.name)
+    except PackageNotFoundError:
+        return False
+    return parsed.specifier.contains(installed, prereleases=True)
 
 
 def _allowed(patterns: tuple[str, ...], value: str) -> bool:

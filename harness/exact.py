@@ -41,6 +41,8 @@ class _PromoteToFloat64(TorchFunctionMode):
             return func(*args, **kwargs)
         if func in _CASTS:
             return args[0].double()
+        if not _names_a_dtype(args, kwargs):  # nearly every call, of thousands in a forward pass
+            return func(*args, **kwargs)
         return func(
             *(torch.float64 if _is_low(value) else value for value in args),
             **{name: torch.float64 if _is_low(value) else value for name, value in kwargs.items()},
@@ -52,7 +54,10 @@ def _is_low(value: object) -> bool:
 
 
 def _names_a_dtype(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-    return any(isinstance(value, torch.dtype) for value in (*args, *kwargs.values()))
+    for value in args:
+        if isinstance(value, torch.dtype):
+            return True
+    return any(isinstance(value, torch.dtype) for value in kwargs.values()) if kwargs else False
 
 
 @contextmanager

@@ -18,8 +18,16 @@ import pytest
 
 from harness.case import BY_PROCESSING, Case, Cell
 from harness.errors import RunFolderError, UsageError
-from harness.judge.controls import chosen
-from harness.record import GREEN, RED, asked_relation, finished_cells, read_cells, read_run
+from harness.judge.controls import chosen, uncaught
+from harness.record import (
+    GREEN,
+    RED,
+    asked_relation,
+    finished_cells,
+    read_cells,
+    read_controls,
+    read_run,
+)
 from harness.selection import (
     AXES,
     Selection,
@@ -31,7 +39,7 @@ from harness.selection import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from harness.measure.kept import KeptPort
     from harness.measure.references import References
@@ -49,6 +57,7 @@ class Session:
     plan: dict[str, Any]
     done: frozenset[str] = frozenset()
     controls: frozenset[str] = frozenset()
+    uncaught: Sequence[str] = ()
     references: References | None = None
     port: KeptPort | None = None
 
@@ -333,29 +342,28 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         return
     if session.exitstatus not in _WHOLE or not finished_cells(state.run):
         return
-    from harness.judge.controls import uncaught
     from harness.teeth.control import plant_missing
 
-    plant_missing(state.run)
+    cells = read_cells(state.run)
+    plant_missing(state.run, cells)
+    state.uncaught = uncaught(cells, read_controls(state.run))
     if session.exitstatus == pytest.ExitCode.TESTS_FAILED:
         return
-    verdicts = set(read_cells(state.run).verdict)
+    verdicts = set(cells.verdict)
     if verdicts == {"unavailable"}:
         session.exitstatus = pytest.ExitCode.NO_TESTS_COLLECTED
-    elif verdicts & RED or uncaught(state.run):  # RED in cells that it had before it was resumed
+    elif verdicts & RED or state.uncaught:  # RED in cells that it had before it was resumed
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
-def pytest_terminal_summary(terminalreporter: Any, exitstatus: int, config: pytest.Config) -> None:
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
     """Print the table of the run, its failures and what was not measured."""
     session = config.stash[_SESSION]
     if hasattr(config, "workerinput") or not (session.run / "run.json").is_file():
         return
-    from harness.judge.controls import uncaught
     from harness.report.words import print_run
 
     terminalreporter.ensure_newline()
     print_run(session.run, write=terminalreporter.write_line)
-    if exitstatus in _WHOLE and finished_cells(session.run):
-        for line in uncaught(session.run):
-            terminalreporter.write_line(line)
+    for line in session.uncaught:
+        terminalreporter.write_line(line)

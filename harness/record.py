@@ -367,18 +367,18 @@ def _read(path: str | Path, kind: Kind, cell: str = "*") -> pd.DataFrame:
     if not parts and not (kind != "cells" and finished_cells(path)):
         message = f"{path} has no {kind}: no cell of it finished; run it again, or --resume it"
         raise RunFolderError(message)
-    tables = [schema_of(kind).empty_table(), *(_read_part(part, kind) for part in parts)]
+    schema = schema_of(kind)
+    tables = [schema.empty_table(), *(_read_part(part, kind, schema) for part in parts)]
     frame: pd.DataFrame = pa.concat_tables(tables).unify_dictionaries().to_pandas()
     return frame
 
 
-def _read_part(part: Path, kind: Kind) -> pa.Table:
+def _read_part(part: Path, kind: Kind, schema: pa.Schema) -> pa.Table:
     """Read one part. Arrow itself would fill a column that the part lacks with nulls."""
     try:
-        odd = {column.name for column in COLUMNS[kind]}.symmetric_difference(
-            pq.read_schema(part).names
-        )
-        table = pq.read_table(part, schema=schema_of(kind))
+        table = pq.ParquetFile(part).read()
+        odd = {column.name for column in COLUMNS[kind]}.symmetric_difference(table.column_names)
+        table = table if odd else table.select(schema.names).cast(schema)
     except (OSError, pa.ArrowInvalid) as error:
         message = f"{part} cannot be read ({error}); delete it and --resume the run"
         raise RunFolderError(message) from error

@@ -6,11 +6,9 @@ import zlib
 from typing import TYPE_CHECKING, Final
 
 from harness.case import EXACT, SHRUNK, SYNTHETIC
-from harness.record import read_cells, read_controls
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from pathlib import Path
 
     import pandas as pd
 
@@ -39,24 +37,23 @@ def chosen(cells: Iterable[Cell], *, seed: str) -> frozenset[str]:
     return frozenset(min(group, key=order).id for group in by_group.values())
 
 
-def uncaught(run: Path) -> list[str]:
+def uncaught(cells: pd.DataFrame, controls: pd.DataFrame) -> list[str]:
     """Say of each control that was not caught, and of what has none, that it proves nothing."""
     told = [
         f"CONTROL NOT CAUGHT in {row.cell_id}: {row.fault or row.words}; what this run says of "
         f"{row.family} through {row.port} proves nothing"
-        for _, row in read_controls(run).iterrows()
+        for _, row in controls.iterrows()
         if not row.caught
     ]
-    lacking = without_control(run).drop_duplicates(list(GROUP))
+    lacking = without_control(cells, controls).drop_duplicates(list(GROUP))
     return told + [
         f"NO CONTROL of {row.family} through {row.port}: what this run says of it proves nothing"
         for _, row in lacking.iterrows()
     ]
 
 
-def without_control(run: Path) -> pd.DataFrame:
+def without_control(cells: pd.DataFrame, controls: pd.DataFrame) -> pd.DataFrame:
     """Give the green comparisons of families and ports that have no control."""
-    cells, controls = read_cells(run), read_controls(run)
     green = cells[cells.probe.isna() & (cells.verdict == "pass")]
     had = set(zip(controls.family, controls.port, strict=True))
     lacks = [pair not in had for pair in zip(green.family, green.port, strict=True)]

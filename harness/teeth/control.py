@@ -10,7 +10,7 @@ from harness.judge.controls import GROUP, place, without_control
 from harness.measure.question import cell_of
 from harness.measure.references import References, numerics_of
 from harness.models.ports import load_port
-from harness.record import write_part
+from harness.record import read_controls, write_part
 from harness.teeth.body import body_of
 from harness.teeth.operators import faults_of
 from harness.teeth.operators.reading import misread
@@ -18,6 +18,8 @@ from harness.teeth.scoring import Examiner, bank_plan
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    import pandas as pd
 
     from harness.case import Cell
     from harness.models.ports import Runner
@@ -48,10 +50,10 @@ def plant_control(run: Path, cell: Cell, references: References, runner: Runner)
     write_part(run, "controls", cell.id, [{"run_id": run.name, **row}])
 
 
-def plant_missing(run: Path) -> None:
+def plant_missing(run: Path, cells: pd.DataFrame) -> None:
     """Plant the controls of families and ports whose chosen cell was not green, in another one."""
     references = References()
-    for _, group in without_control(run).groupby(list(GROUP), observed=True):
+    for _, group in without_control(cells, read_controls(run)).groupby(list(GROUP), observed=True):
         tiny = group[group.checkpoint.isin((SYNTHETIC, SHRUNK))]
         green = group if tiny.empty else tiny
         first = min(green.cell_id, key=lambda name: place(name, run.name))

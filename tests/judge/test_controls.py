@@ -7,7 +7,7 @@ from planting import cells_of
 
 from harness.case import Case, Cell, Limitation
 from harness.judge.controls import chosen, uncaught
-from harness.record import write_part
+from harness.record import read_cells, read_controls, write_part
 
 KNOWN = Limitation(outcome="differs", reason="it is", link="x", until="torch>99", sites=("logits",))
 
@@ -79,17 +79,17 @@ def control(run, port, *, caught):
 def test_a_control_that_is_not_caught_is_told_with_what_was_planted(run):
     control(run, "bridge", caught=True)
     control(run, "transformers", caught=False)
-    (line,) = uncaught(run)
+    (line,) = uncaught(read_cells(run), read_controls(run))
     assert line.startswith("CONTROL NOT CAUGHT in gpt2-default.hf_sdpa.exact: epsilon × 1.2")
 
 
 def test_a_green_port_without_a_control_is_told(run):
     control(run, "bridge", caught=True)
-    (line,) = uncaught(run)
+    (line,) = uncaught(read_cells(run), read_controls(run))
     assert line.startswith("NO CONTROL of gpt2 through transformers")
 
 
 def test_controls_that_are_caught_are_silent(run):
     control(run, "bridge", caught=True)
     control(run, "transformers", caught=True)
-    assert uncaught(run) == []
+    assert uncaught(read_cells(run), read_controls(run)) == []
