@@ -55,7 +55,6 @@ BREADTH: Final = Profile(
     dtypes=(EXACT, "bfloat16"),
     probe_modes=("hf_eager",),
     probe_dtypes=(EXACT,),
-    drawn=1,
 )
 _FLIPPED: Final = replace(BREADTH, dtypes=(EXACT,), probes_by_name=True)
 """What breadth asks of flipped configs: what they mean, as rounding is asked of the defaults."""

@@ -167,6 +167,7 @@ class References:
         """Start with none loaded; `checkpoint` gives the folder of a case's checkpoint."""
         self._checkpoint = checkpoint
         self._case_id = ""
+        self._folder: Checkpoint | None = None
         self._loaded: dict[tuple[str, str], Reference] = {}
 
     def of(self, cell: Cell) -> Reference:
@@ -177,6 +178,7 @@ class References:
             if held >= _COLLECTED:
                 gc.collect()
             self._case_id = cell.case.id
+            self._folder = None
         exact = self._get(cell, EXACT, None)
         return exact if cell.dtype == EXACT else self._get(cell, cell.dtype, exact)
 
@@ -186,8 +188,9 @@ class References:
             as_asked = Cell(
                 case=cell.case, loading_mode=cell.loading_mode, dtype=dtype, device=cell.device
             )
-            checkpoint = self._checkpoint(cell.case)
-            self._loaded[key] = Reference(as_asked, checkpoint, exact=exact)
+            if self._folder is None:
+                self._folder = self._checkpoint(cell.case)
+            self._loaded[key] = Reference(as_asked, self._folder, exact=exact)
         return self._loaded[key]
 
 

@@ -191,6 +191,8 @@ class Examiner:
         expected = first_reached(fault.site, self.compared, known=self.known)
         found, words, seconds = None, "", 0.0
         result: Result
+        if fault.reads and fault.site not in self.compared:
+            return self._told(fault, expected, None, "void", "the cell does not read that site")
         try:
             with fault.plant():
                 given = self.measured(fault.reads(self.runner) if fault.reads else self.runner)
@@ -199,6 +201,17 @@ class Examiner:
             words = str(given.row["reason"] or "")
         except NotPlantedError as reason:
             result, words = "void", str(reason)
+        return self._told(fault, expected, found, result, words, seconds)
+
+    def _told(  # noqa: PLR0917 - what a finding is made of, in its order
+        self,
+        fault: Fault,
+        expected: str | None,
+        found: str | None,
+        result: Result,
+        words: str,
+        seconds: float = 0.0,
+    ) -> Finding:
         return Finding(
             family=self.cell.case.family,
             variant=self.cell.case.variant,

@@ -12,6 +12,7 @@ from harness.teeth.bank import parts_of
 from harness.teeth.body import body_of
 from harness.teeth.fault import KINDS, Fault, as_it_is, changed
 from harness.teeth.operators import faults_of
+from harness.teeth.operators.reading import misread
 from harness.teeth.scoring import Examiner, bank_plan, examine, examine_cell, sampled
 
 GPT2 = Cell(case=Case(family="gpt2"), loading_mode="bridge", dtype="exact")
@@ -58,6 +59,11 @@ def test_what_changes_nothing_has_survived_unless_a_harsh_one_moves_no_bit_eithe
 
 def test_what_the_model_is_already_is_void(examiner, bias):
     assert examiner.finding(fault(partial(changed, bias, torch.clone))).result == "void"
+
+
+def test_a_misread_site_that_the_cell_does_not_compare_is_void(examiner):
+    assert examiner.finding(misread("blocks.7.attn.z", 1e-6)).result == "void"
+    assert examiner.finding(misread("blocks.1.attn.z", 1e-6)).result == "caught"
 
 
 def test_the_sample_of_a_cell_is_the_same_each_time_and_has_every_kind(examiner):
