@@ -3,7 +3,11 @@
 import pytest
 
 import harness
+from harness.case import SHRUNK, Case, Cell
+from harness.measure.references import References, numerics_of
+from harness.models.ports import load_port
 from harness.record import read_controls
+from harness.teeth.control import _small
 
 pytest_plugins = ["pytester"]
 
@@ -105,3 +109,21 @@ def test_a_run_that_lost_its_control_plants_another_when_it_is_resumed(outside):
     (outside.path / MINE / "cells" / "gpt2-default.hf_sdpa.exact.parquet").unlink()
     outside.runpytest_subprocess(*OPTIONS, "--mode=hf_sdpa,bridge", f"--resume={MINE}")
     assert len(list((outside.path / MINE / "controls").iterdir())) == 2
+
+
+def test_a_port_that_shows_no_blocks_or_no_modules_is_misread():
+    class Blockless:
+        sites = ("embed", "logits")
+
+    found = _small(Blockless(), "exact")
+    assert [fault.site for fault in found] == ["embed", "logits"]
+    assert all("(1 + 1e-06)" in fault.size for fault in found)
+
+
+def test_a_model_whose_layers_have_windows_of_their_own_has_faults():
+    cell = Cell(
+        case=Case(family="neomme", checkpoint=SHRUNK), loading_mode="hf_sdpa", dtype="exact"
+    )
+    with numerics_of("exact"):
+        runner = load_port(cell, References().of(cell).checkpoint)
+    assert _small(runner, "exact")

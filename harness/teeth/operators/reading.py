@@ -64,7 +64,9 @@ def neighbours(body: Body) -> Iterator[Fault]:
 
 def state(body: Body) -> Iterator[Fault]:
     """From the second forward pass on, the last block's MLP gives a millionth more."""
-    *_, last = body.ends()
+    if not body.ends():
+        return
+    last = body.ends()[-1]
     site = f"{last}.mlp_out"
     module = last_of(body, site)
     if module is not None:
