@@ -59,8 +59,9 @@ def plant_missing(run: Path, cells: pd.DataFrame) -> None:
         first = min(green.cell_id, key=lambda name: place(name, run.name))
         row = green[green.cell_id == first].iloc[0]
         cell = cell_of({**row.to_dict(), "probe": None})
+        checkpoint = references.of(cell).checkpoint
         with numerics_of(cell.dtype):
-            runner = load_port(cell, references.of(cell).checkpoint)
+            runner = load_port(cell, checkpoint)
         plant_control(run, cell, references, runner)
 
 

@@ -99,12 +99,13 @@ def examine_cell(
     every: bool = False,
 ) -> Iterator[Finding]:
     """Examine one cell, of the kinds of faults given, or of all; nothing if it is not green."""
+    checkpoint = references.of(cell).checkpoint
     with numerics_of(cell.dtype):
         try:
-            runner = load_port(cell, references.of(cell).checkpoint)
+            runner = load_port(cell, checkpoint)
         except Unavailable:
             return
-    plan = bank_plan(references.of(cell).checkpoint.config)
+    plan = bank_plan(checkpoint.config)
     examiner = Examiner(cell, references, runner, plan)
     if examiner.clean.verdict != "pass":
         return
@@ -124,8 +125,9 @@ def examine_probes(
     cell: Cell, references: References, *, kinds: frozenset[str] = frozenset()
 ) -> Iterator[Finding]:
     """Examine a model's probes: plant each fault that one of them must see."""
+    checkpoint = references.of(cell).checkpoint
     with numerics_of(cell.dtype):
-        runner = load_port(cell, references.of(cell).checkpoint)
+        runner = load_port(cell, checkpoint)
     faults = [fault for fault in faults_of(body_of(runner)) if fault.probe is not None]
     for fault in faults:
         if kinds and fault.kind not in kinds:

@@ -121,9 +121,9 @@ def test_a_port_that_shows_no_blocks_or_no_modules_is_misread():
 
 
 def test_a_model_whose_layers_have_windows_of_their_own_has_faults():
-    cell = Cell(
-        case=Case(family="neomme", checkpoint=SHRUNK), loading_mode="hf_sdpa", dtype="exact"
-    )
+    case = Case(family="neomme", checkpoint=SHRUNK)
+    cell = Cell(case=case, loading_mode="hf_sdpa", dtype="exact")
+    checkpoint = References().of(cell).checkpoint
     with numerics_of("exact"):
-        runner = load_port(cell, References().of(cell).checkpoint)
+        runner = load_port(cell, checkpoint)
     assert _small(runner, "exact")
