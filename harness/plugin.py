@@ -260,8 +260,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if left_out:
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if wanted(item)]
-    cells = [cell for cell in map(_cell_of, items) if cell is not None]
-    session.controls = chosen(cells, seed=session.run.name)
+    if (
+        not session.done
+    ):  # a resumed run has most of its controls; what lacks one gets it at the end
+        cells = [cell for cell in map(_cell_of, items) if cell is not None]
+        session.controls = chosen(cells, seed=session.run.name)
 
 
 def _is_empty(item: pytest.Item) -> bool:

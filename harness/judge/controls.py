@@ -56,8 +56,8 @@ def without_control(cells: pd.DataFrame, controls: pd.DataFrame) -> pd.DataFrame
     """Give the green comparisons of families and ports that have no control."""
     green = cells[cells.probe.isna() & (cells.verdict == "pass")]
     had = set(zip(controls.family, controls.port, strict=True))
-    lacks = [pair not in had for pair in zip(green.family, green.port, strict=True)]
-    return green[lacks]
+    pairs = enumerate(zip(green.family, green.port, strict=True))
+    return green.iloc[[row for row, pair in pairs if pair not in had]]
 
 
 def place(name: str, seed: str) -> int:
