@@ -51,7 +51,7 @@ def teeth(
     Exit code 0: in exact mode every one is, and 95 % of them at the site stated; 1: not so;
     2: the question could not be asked.
     """
-    from harness.report.teeth import is_good, score_table, sums, survivors
+    from harness.report.scores import is_good, score_table, sums, survivors
     from harness.teeth.bank import parts_of
 
     parts = parts_of(
@@ -94,7 +94,7 @@ def quiet(
     """
     import pandas as pd
 
-    from harness.report.teeth import alarms, rate
+    from harness.report.scores import alarms, rate
     from harness.teeth.bank import quiet_parts
 
     parts = quiet_parts(families=family or (), dtypes=dtype or DEFAULT_DTYPES, seeds=seeds)

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from harness.report.teeth import alarms, is_good, rate, score_table, sums, survivors, upper_bound
+from harness.report.scores import alarms, is_good, rate, score_table, sums, survivors, upper_bound
 
 
 def finding(result, **more):
