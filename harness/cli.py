@@ -59,7 +59,7 @@ def run(  # noqa: PLR0917 - typer makes options of all of them
     checkpoint: Names = None,
     probe: Names = None,
     profile: Names = None,
-    prompts: cli_gate.Drawn = None,
+    prompts: Annotated[int, typer.Option(help="prompts drawn beside the bank")] = 3,
     prompt_seed: Annotated[str, typer.Option(help="seed of these, or `today`")] = "0",
     out: Annotated[Path, typer.Option(help="folder of runs")] = RUNS,
     jobs: Annotated[str, typer.Option(help="worker processes, or `auto`")] = "1",
@@ -100,8 +100,7 @@ def run(  # noqa: PLR0917 - typer makes options of all of them
         described = read_run(folder)
         begun, selection = asked_relation(described), selection_of(described)
     accepted = cli_gate.accepted_baseline(baseline, selection.profiles)
-    arguments = [str(cases), "-q", f"--out={out}", f"--run={name}"]
-    arguments += [] if prompts is None else [f"--prompts={prompts}"]
+    arguments = [str(cases), "-q", f"--out={out}", f"--run={name}", f"--prompts={prompts}"]
     arguments += [
         f"{option_of(axis)}={value}" for axis, named in axes.items() for value in named or ()
     ]

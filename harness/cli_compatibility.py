@@ -12,7 +12,6 @@ import typer
 from harness.case import EXACT, OFF_DEFAULT, SHRUNK
 from harness.cli_names import found_run
 from harness.errors import RunFolderError, UsageError
-from harness.profile import BREADTH
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -27,7 +26,7 @@ _NEXT: Final = "harness run --profile breadth"
 _FEW: Final = 3
 _NARROWING: Final = ("family", "variant", "mode", "device", "probe")
 """Axes on which a run asks for a part if it asks for something. Of dtypes only exact must be in."""
-_PLAN: Final = {"drawn": ("--prompts", BREADTH.drawn), "seed": ("--prompt-seed", 0)}
+_PLAN: Final = {"drawn": ("--prompts", 3), "seed": ("--prompt-seed", 0)}
 """Of the plan of a run: its option and what it is without a word."""
 
 
@@ -81,6 +80,7 @@ def _selection(folder: Path, described: Mapping[str, Any]) -> Selection:
         UsageError: it is not the breadth profile, and that alone; or its relations were forced.
     """
     from harness.judge.baseline import refuse_forced
+    from harness.profile import BREADTH
     from harness.selection import selection_of
 
     refuse_forced(folder, described)

@@ -31,10 +31,7 @@ baseline_app = typer.Typer(no_args_is_help=True, help="Runs that a person accept
 env_app = typer.Typer(no_args_is_help=True, help="The isolated environments that were built.")
 
 Names = Annotated[list[str] | None, typer.Option(metavar="NAME")]
-Drawn = Annotated[
-    int | None,
-    typer.Option("--prompts", help="prompts drawn beside the bank, else as the profile says"),
-]
+Drawn = Annotated[int, typer.Option("--prompts", help="prompts drawn beside the bank")]
 Seed = Annotated[int, typer.Option("--prompt-seed", help="seed of these")]
 Given = Annotated[
     str, typer.Option("--with", metavar="SPEC", help="requirements that hold on every side")
@@ -67,7 +64,7 @@ def gate(
     checkpoint: Names = None,
     probe: Names = None,
     profile: Names = None,
-    prompts: Drawn = None,
+    prompts: Drawn = 3,
     prompt_seed: Seed = 0,
     given: Given = "",
     python: Python = None,
@@ -95,7 +92,7 @@ def gate(
     with watching() as watcher:
         old = source_of(baseline, prefer=None, given=given, python=python, watcher=watcher)
         new = source_of(candidate, prefer=old, given=given, python=python, watcher=watcher)
-        plan = Plan(out=folder, drawn=selection.drawn(prompts), seed=prompt_seed)
+        plan = Plan(out=folder, drawn=prompts, seed=prompt_seed)
         found = run_gate((old, new), selection, plan, watcher)
     gates.write_gate(found, folder)
     _print_gate(found)
@@ -114,7 +111,7 @@ def measure(
     checkpoint: Names = None,
     probe: Names = None,
     profile: Names = None,
-    prompts: Drawn = None,
+    prompts: Drawn = 3,
     prompt_seed: Seed = 0,
     given: Given = "",
     python: Python = None,
@@ -148,8 +145,7 @@ def measure(
         if not isinstance(source, Subject):
             message = f"{spec} is recorded already; give requirements, or `current`"
             raise RunFolderError(message)
-        drawn = selection.drawn(prompts)
-        question = question_for(selection, (source,), drawn=drawn, seed=prompt_seed)
+        question = question_for(selection, (source,), drawn=prompts, seed=prompt_seed)
         run.mkdir(parents=True, exist_ok=True)
         question.write(run / "question.json")
         total = len(question.cells)

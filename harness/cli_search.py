@@ -47,7 +47,7 @@ def bisect(
     device: Names = None,
     checkpoint: Names = None,
     probe: Probes = None,
-    prompts: Drawn = None,
+    prompts: Drawn = 3,
     prompt_seed: Seed = 0,
     given: Given = "",
     python: Python = None,
@@ -92,7 +92,7 @@ def blame(
     device: Names = None,
     checkpoint: Names = None,
     probe: Probes = None,
-    prompts: Drawn = None,
+    prompts: Drawn = 3,
     prompt_seed: Seed = 0,
     given: Given = "",
     python: Python = None,
@@ -175,7 +175,7 @@ def sweep(
 
 @contextmanager
 def _ground(  # noqa: PLR0917 - the options of every search, in their order
-    selection: Selection, out: Path, drawn: int | None, seed: int, given: str, python: str | None
+    selection: Selection, out: Path, drawn: int, seed: int, given: str, python: str | None
 ) -> Iterator[Ground]:
     """Give what holds for a whole search; steps go to stdout as they end."""
     from harness.gating import Plan
@@ -184,7 +184,7 @@ def _ground(  # noqa: PLR0917 - the options of every search, in their order
     with watching() as watcher:
         yield Ground(
             selection=selection,
-            plan=Plan(out=out, drawn=selection.drawn(drawn), seed=seed),
+            plan=Plan(out=out, drawn=drawn, seed=seed),
             watcher=watcher,
             heard=lambda step: print(step, flush=True),
             given=given,

@@ -81,11 +81,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--run", default=None, metavar="ID", help="name of this run's folder")
     group.addoption("--resume", default=None, metavar="RUN", help="finish this run")
     group.addoption(
-        "--prompts",
-        type=int,
-        default=None,
-        metavar="N",
-        help="prompts drawn beside the bank, else as many as the profile says",
+        "--prompts", type=int, default=3, metavar="N", help="prompts drawn beside the bank"
     )
     group.addoption(
         "--prompt-seed",
@@ -136,7 +132,7 @@ def _session(config: pytest.Config) -> Session:
 
         trust(trusted)
     plan = {
-        "drawn": selection.drawn(config.getoption("prompts")),
+        "drawn": config.getoption("prompts"),
         "seed": _seed(config.getoption("prompt_seed")),
         "shrink_seconds": config.getoption("shrink_seconds"),
         "relation": checked_relation(config.getoption("relation")),

@@ -29,8 +29,7 @@ if TYPE_CHECKING:
 class Profile:
     """The values that each axis takes where none is asked for.
 
-    `drawn` prompts stand beside the bank. Where `probes_by_name`, a variant's probes are asked only
-    of who names both, them and it.
+    Where `probes_by_name`, a variant's probes are asked only of who names both, them and it.
     """
 
     name: str
@@ -38,7 +37,6 @@ class Profile:
     dtypes: tuple[str, ...]
     probe_modes: tuple[str, ...]
     probe_dtypes: tuple[str, ...]
-    drawn: int = 3
     probes_by_name: bool = False
 
 

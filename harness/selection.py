@@ -63,12 +63,6 @@ class Selection:
             return (DEFAULT.name,)
         return tuple(PROFILES) if SHRUNK in self.checkpoint else (DEFAULT.name,)
 
-    def drawn(self, asked: int | None) -> int:
-        """Give how many prompts are drawn beside the bank: as asked, or what the profiles say."""
-        if asked is not None:
-            return asked
-        return max(PROFILES[name].drawn for name in self.profiles)
-
     @property
     def probes(self) -> tuple[str, ...]:
         """Name the probes that are asked for."""
