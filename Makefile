@@ -23,7 +23,7 @@ teeth: .venv/.installed  ## plant faults in the ports, and say how many are caug
 	$(BIN)/harness teeth --jobs 2 $(ARGS)
 
 quiet: .venv/.installed  ## ask clean cells again and again, and say how often one is red
-	$(BIN)/harness quiet --jobs 2 --also "transformers==5.19.0" $(ARGS)
+	$(BIN)/harness quiet --jobs 2 --also "transformers==5.19.0 transformer-lens==4.3.0" $(ARGS)
 
 lint: .venv/.installed  ## check style, format and types
 	$(BIN)/ruff check

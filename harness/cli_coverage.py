@@ -8,19 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-)
 
+from harness.cli_progress import progress_bar
 from harness.coverage import AT_LEAST
 from harness.profile import DEFAULT
 
 if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
     from harness.coverage import Flips
     from harness.models.architectures import Architecture
     from harness.models.family import Family
@@ -65,7 +60,7 @@ def coverage(
 
     asked, foreign = _families(family or [])
     found = []
-    with _progress() as progress:
+    with progress_bar() as progress:
         task = progress.add_task("", total=len(asked))
         for name, record in asked.items():
             found += coverage_of(
@@ -148,7 +143,7 @@ def _flips(asked: list[Architecture]) -> tuple[dict[str, Flips], list[str]]:
 
     found: dict[str, Flips] = {}
     reasons = []
-    with _progress() as progress:
+    with progress_bar() as progress:
         task = progress.add_task("", total=len(asked))
         for each in asked:
             progress.update(task, description=f"{each.model_type}: {each.kind}")
@@ -158,11 +153,6 @@ def _flips(asked: list[Architecture]) -> tuple[dict[str, Flips], list[str]]:
                 reasons.append(f"{each.model_type}-{each.variant}: {error}")
             progress.advance(task)
     return found, reasons
-
-
-def _progress() -> Progress:
-    columns = (TextColumn("{task.description:44}"), BarColumn(), MofNCompleteColumn())
-    return Progress(*columns, TimeElapsedColumn(), console=Console(stderr=True))
 
 
 def _show(progress: Progress, task: TaskID, family: str, field: str) -> None:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from harness.case import DEFAULT_DTYPES
+from harness.case import DEFAULT_DTYPES, EXACT, SYNTHETIC
+from harness.cli_progress import progress_bar
 from harness.errors import SelectionError
 
 if TYPE_CHECKING:
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from harness.teeth.exam import Asked
-    from harness.teeth.quiet import QuietPart
 
 _WIDTH = 110
 _SEEDS_ELSEWHERE = 2
@@ -39,7 +38,7 @@ def teeth(
         list[str] | None, typer.Option(metavar="KIND", help="only faults of this kind")
     ] = None,
     every: Annotated[
-        bool, typer.Option(help="plant every fault in every cell, not each tenth (an hour)")
+        bool, typer.Option(help="plant every fault in every cell, not each tenth")
     ] = False,
     jobs: Annotated[int, typer.Option(min=1, help="processes")] = 1,
     out: Annotated[Path, typer.Option(help="write every finding to this parquet file")] = Path(
@@ -51,7 +50,7 @@ def teeth(
     Exit code 0: in exact mode every one is, and 95 % of them at the site stated; 1: not so;
     2: the question could not be asked.
     """
-    from harness.report.scores import is_good, score_table, sums, survivors
+    from harness.report.scores import is_good, not_green, score_table, sums, survivors
     from harness.teeth.bank import parts_of
 
     parts = parts_of(
@@ -63,13 +62,13 @@ def teeth(
     )
     findings = _examined(parts, jobs)
     if findings.empty:
-        message = "no fault was planted: no cell of the selection is green; next: harness run"
+        message = "no fault was planted: each port of the selection refuses; next: harness run"
         raise SelectionError(message)
     out.parent.mkdir(parents=True, exist_ok=True)
     findings.to_parquet(out)
     console = Console(width=_WIDTH, highlight=False)
     console.print(score_table(findings))
-    for line in (*sums(findings), *survivors(findings, dtype="exact")):
+    for line in (*sums(findings), *not_green(findings), *survivors(findings, dtype=EXACT)):
         print(line)
     print(f"rows: {out}")
     raise typer.Exit(0 if is_good(findings) else 1)
@@ -94,48 +93,54 @@ def quiet(
     """
     import pandas as pd
 
-    from harness.report.scores import alarms, rate
+    from harness.report.scores import alarms, not_asked, rate
     from harness.teeth.bank import quiet_parts
 
     parts = quiet_parts(families=family or (), dtypes=dtype or DEFAULT_DTYPES, seeds=seeds)
     verdicts = _examined(parts, jobs)
     if also:
-        verdicts = pd.concat([verdicts, _elsewhere(also, parts)], ignore_index=True)
-    if verdicts.empty:
-        message = "no cell of the selection is clean: of each a difference is known"
+        verdicts = pd.concat([verdicts, _elsewhere(also, verdicts)], ignore_index=True)
+    if (verdicts.verdict == "unavailable").all():
+        message = "no cell of the selection is clean, so that none was asked; next: harness run"
         raise SelectionError(message)
     out.parent.mkdir(parents=True, exist_ok=True)
     verdicts.to_parquet(out)
     Console(width=_WIDTH, highlight=False).print(rate(verdicts))
     red = list(alarms(verdicts))
-    for line in red:
+    for line in (*not_asked(verdicts), *red):
         print(line)
     print(f"rows: {out}")
     raise typer.Exit(1 if red else 0)
 
 
-def _elsewhere(spec: str, parts: list[QuietPart]) -> pd.DataFrame:
-    """Ask the clean cells of the parts in another environment, with the bank and drawn prompts."""
+def _elsewhere(spec: str, verdicts: pd.DataFrame) -> pd.DataFrame:
+    """Ask the cells that were clean here in another environment, on the bank and drawn prompts."""
     import dataclasses
     import tempfile
 
     import pandas as pd
 
-    from harness.measure.question import ask
-    from harness.teeth.quiet import DRAWN, clean_cells, verdicts_in
+    from harness.measure.question import ask, cell_of
+    from harness.teeth.quiet import DRAWN, verdicts_in
     from harness.versions.measuring import measure_in, subject_of
 
     console = Console(stderr=True, highlight=False)
     subject = subject_of(spec, progress=lambda words: console.print(words, markup=False))
+    clean = verdicts[verdicts.verdict != "unavailable"]
+    rows = clean.assign(checkpoint=SYNTHETIC, device="cpu", probe=None).to_dict("records")
+    cells = dict.fromkeys(map(cell_of, rows))
     found = []
-    for seed in range(_SEEDS_ELSEWHERE):
-        question = ask(clean_cells(parts), drawn=DRAWN, seed=seed)
+    for seed in range(_SEEDS_ELSEWHERE if cells else 0):
+        question = ask(cells, drawn=DRAWN, seed=seed)
         with tempfile.TemporaryDirectory() as folder:
             file, run = Path(folder, "question.json"), Path(folder, "run")
             question.write(file)
             console.print(f"{subject}: {len(question.cells)} cells with seed {seed}")
             measure_in(subject, file, run, progress=lambda _: None)
             found += verdicts_in(run, environment=str(subject), seed=seed)
+    if all(each.verdict == "unavailable" for each in found):
+        message = f"{subject} measured none of the {len(cells)} clean cells; next: name another"
+        raise SelectionError(message)
     return pd.DataFrame([dataclasses.asdict(each) for each in found])
 
 
@@ -143,8 +148,7 @@ def _examined(parts: Sequence[Asked], jobs: int) -> pd.DataFrame:
     """Examine all parts, and show how far it is."""
     from harness.teeth.exam import examined
 
-    columns = (TextColumn("{task.description:32}"), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, TimeElapsedColumn(), console=Console(stderr=True)) as progress:
+    with progress_bar() as progress:
         task = progress.add_task("", total=len(parts))
 
         def done(part: object) -> None:

@@ -68,6 +68,9 @@ _AXES: Final = (
 )
 
 _NO_AXES_OF_PRINTS: Final = frozenset({"cell_id", "port", "loading_mode", "probe"})
+_AXES_OF_CONTROLS: Final = frozenset(
+    {"run_id", "cell_id", "family", "port", "loading_mode", "dtype"}
+)
 _NOT_RUN: Final = "the cell did not run to its end"
 _NOT_LOGITS: Final = "the site is not `logits`"
 _NOT_PORT: Final = "the side is no port"
@@ -177,12 +180,7 @@ COLUMNS: Final[dict[str, tuple[Column, ...]]] = {
         ),
     ),
     "controls": (
-        _column("run_id", _LABEL, "the run's folder name"),
-        _column("cell_id", _LABEL, "the green cell in a copy of whose port the fault was planted"),
-        _column("family", _LABEL, "architecture"),
-        _column("port", _LABEL, "what was compared with the reference"),
-        _column("loading_mode", _LABEL, "how the port was loaded"),
-        _column("dtype", _LABEL, "exact (true float64), float32, bfloat16 or float16"),
+        *(column for column in _AXES if column.name in _AXES_OF_CONTROLS),
         _column("fault", _TEXT, "what was planted, and where", "none could be"),
         _column("expected_site", _TEXT, "site that must be named first", "none could be"),
         _column("first_site", _TEXT, "site that was", "none was: the fault was not seen"),

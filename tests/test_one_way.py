@@ -18,7 +18,7 @@ BELOW |= {"profile", "known", "teeth"}
 COMMANDS = BELOW | {"gating", "searching", "cli_names"}
 COMMANDS |= {"cli_compatibility"}
 COMMANDS |= {"cli_convert", "cli_coverage", "cli_explain", "cli_gate", "cli_search", "cli_shrink"}
-COMMANDS |= {"cli_teeth"}
+COMMANDS |= {"cli_progress", "cli_teeth"}
 
 # Each room, and the rooms that it may import besides itself.
 ROOMS = {
@@ -48,9 +48,10 @@ ROOMS = {
     "cli_search": BELOW | {"gating", "cli_gate", "searching"},
     "cli_convert": BELOW,
     "cli_compatibility": BELOW | {"gating", "cli_names"},
-    "cli_coverage": BELOW,
+    "cli_coverage": BELOW | {"cli_progress"},
     "cli_shrink": BELOW,
-    "cli_teeth": BELOW,
+    "cli_teeth": BELOW | {"cli_progress"},
+    "cli_progress": set(),
     "cli_names": BASE | {"profile", "selection"},
     "cli_explain": BELOW | {"cli_names"},
     "cli": COMMANDS,

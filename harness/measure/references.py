@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 _COLLECTED: Final = 64 * 2**20
 """Bytes of weights from which on those let go are collected at once.
 
-Models hold themselves in cycles, and going through all that lives takes a tenth of a second: tiny
-ones are left to Python's own collections.
+Models hold themselves in cycles, and a collection goes through all that lives: tiny ones are left
+to Python's own.
 """
 
 Activations = dict[str, "Tensor"]

@@ -20,18 +20,24 @@ COUNTED: Final = ("caught", "elsewhere", "survived", "raised")
 LEFT_OUT: Final = {
     "idle": "not read by the port: at a harsh size it moves no bit either",
     "void": "nothing was changed: the dtype does not hold it, or the model is so already",
+    "not green": "the cell is red without a fault",
 }
-
 
 AT_THE_SITE: Final = 0.95
 """The share of the faults caught in exact mode that must be named at the site stated."""
 
 
 def is_good(findings: pd.DataFrame) -> bool:
-    """Say whether in exact mode no fault survived, and enough were named at their site."""
-    exact = findings[(findings.dtype == EXACT) & findings.result.isin(COUNTED)]
-    survived = bool((exact.result == "survived").any())
-    return not survived and bool((exact.result == "caught").mean() >= AT_THE_SITE or exact.empty)
+    """Say whether in exact mode no fault survived, and enough were named at their site.
+
+    Without exact mode nothing is judged; where it was asked and no fault could be planted, nothing
+    was shown.
+    """
+    exact = findings[findings.dtype == EXACT]
+    planted = exact[exact.result.isin(COUNTED)]
+    survived = bool((planted.result == "survived").any())
+    named = bool((planted.result == "caught").mean() >= AT_THE_SITE)  # False of none
+    return exact.empty or (named and not survived)
 
 
 def score_table(findings: pd.DataFrame) -> Table:
@@ -90,6 +96,16 @@ def sums(findings: pd.DataFrame) -> Iterator[str]:
         )
 
 
+def not_green(findings: pd.DataFrame) -> Iterator[str]:
+    """Give a line for each cell that was not examined, being red without a fault."""
+    for _, row in findings[findings.result == "not green"].iterrows():
+        probe = f" {row.probe}" if isinstance(row.probe, str) else ""
+        yield (
+            f"not examined: {row.family}-{row.variant} {row.loading_mode} {row['dtype']}{probe}: "
+            f"{row.words.splitlines()[0][:160]}"
+        )
+
+
 def survivors(findings: pd.DataFrame, *, dtype: str) -> Iterator[str]:
     """Give a line for each fault of a dtype that survived, or was named elsewhere."""
     rows = findings[(findings.dtype == dtype) & findings.result.isin(COUNTED[1:])]
@@ -110,6 +126,7 @@ CONFIDENCE: Final = 0.95
 
 def rate(verdicts: pd.DataFrame) -> Table:
     """Give the table of clean verdicts by dtype: how many, how many red, how often at most."""
+    verdicts = verdicts[verdicts.verdict != "unavailable"]
     table = Table(title="verdicts on clean cells")
     table.add_column("dtype")
     numbers = ("families", "environments", "cells", "verdicts", "red")
@@ -139,6 +156,8 @@ def upper_bound(red: int, number: int) -> float:
     The largest rate at which so few red ones of a number would still be seen in 5 of 100 tries;
     found by halving, since no library of ours has the beta distribution.
     """
+    if red == number:
+        return 1.0
     low, high = red / number, 1.0
     for _ in range(60):
         middle = (low + high) / 2
@@ -154,6 +173,14 @@ def upper_bound(red: int, number: int) -> float:
         )
         low, high = (middle, high) if seen > 1 - CONFIDENCE else (low, middle)
     return high
+
+
+def not_asked(verdicts: pd.DataFrame) -> Iterator[str]:
+    """Give a line for each reason for which cells were not asked, with their number."""
+    unasked = verdicts[verdicts.verdict == "unavailable"]
+    for reason, rows in unasked.groupby("reason", sort=False):
+        names = dict.fromkeys(f"{row.family} {row.loading_mode}" for _, row in rows.iterrows())
+        yield f"not asked, {len(rows)} cells: {str(reason)[:160]} [{', '.join(names)}]"
 
 
 def alarms(verdicts: pd.DataFrame) -> Iterator[str]:

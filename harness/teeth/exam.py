@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import pandas as pd
@@ -19,6 +20,17 @@ if TYPE_CHECKING:
 
 MODES: Final = ("hf_sdpa", "bridge", "bridge_compat", *PROBED)
 """The ports whose modules can be reached: by another kernel, by the bridge, and processed."""
+
+
+@contextmanager
+def on_threads(number: int) -> Iterator[None]:
+    """Compute on so many threads, and on as many as before behind it."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,9 +49,10 @@ class Part:
 
     def findings(self) -> list[Finding]:
         """Examine it, on one thread: the processes share the machine."""
-        torch.set_num_threads(1)
-        found = examine(self.case, self.dtype, self.modes, kinds=self.kinds, every=self.every)
-        return list(found)
+        with on_threads(1):
+            return list(
+                examine(self.case, self.dtype, self.modes, kinds=self.kinds, every=self.every)
+            )
 
 
 class Asked(Protocol):

@@ -123,6 +123,23 @@ def _set(owner: Any, name: str, value: Any) -> None:
     setattr(owner, name, value)
 
 
+def on_first(output: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """Change what a module gives; of a tuple the first."""
+    if isinstance(output, tuple):
+        return (change(output[0]), *output[1:])
+    return change(output)
+
+
+def scaled_dimension(value: Tensor, size: float) -> Tensor:
+    """Give a tensor with the first entry of its last axis larger by a share of itself.
+
+    Not all of it larger, which a norm behind it divides out, nor by adding, which centring does.
+    """
+    value = value.clone()
+    value[..., 0] *= 1.0 + size
+    return value
+
+
 @contextmanager
 def hooked(
     module: nn.Module, hook: Callable[..., Any], *, side: Literal["in", "out"]

@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final, Literal
 
-import torch
-
-from harness.case import Cell
+from harness.case import EXACT, Cell
 from harness.measure.drawing import draw_prompts
 from harness.measure.outcome import Plan
 from harness.measure.probes.padding import padded
 from harness.measure.prompts import Vocabulary
+from harness.measure.question import cell_of
 from harness.measure.references import References
 from harness.measure.run import measure_cell
 from harness.models.ports import load_port
 from harness.record import read_cells
+from harness.teeth.exam import on_threads
+from harness.teeth.scoring import bank_plan
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from harness.case import Case, Prompt
+    from harness.models.checkpoints import Checkpoint
     from harness.models.ports import Runner
 
 MODES: Final = ("hf_sdpa", "bridge", "bridge_compat")
@@ -33,7 +35,10 @@ THREADS: Final = (1, 2)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Clean:
-    """The verdict on one clean cell, asked with the prompts of one seed on so many threads."""
+    """The verdict on one clean cell, asked with the prompts of one seed on so many threads.
+
+    Or why it was not asked: `unavailable`, with seed -1.
+    """
 
     family: str
     variant: str
@@ -76,78 +81,89 @@ def prompts_of(vocabulary: Vocabulary, seed: int) -> tuple[Prompt, ...]:
 
 
 def asked(case: Case, dtype: str, seeds: range) -> Iterator[Clean]:
-    """Measure a case's green ports with the prompts of each seed, on one thread and on two.
+    """Measure a case's clean ports with the prompts of each seed, on one thread and on two.
 
-    Cells of which a difference is known, and those that a port refuses, are not asked.
+    A port is clean if in exact mode it agrees on the bank. Of one that does not, or that refuses,
+    one row says why it is not asked.
     """
     references = References()
     for mode in MODES:
         cell = Cell(case=case, loading_mode=mode, dtype=dtype)
-        if cell.limitations:
+        config = references.of(cell).checkpoint.config
+        exact = measure_cell(
+            replace(cell, dtype=EXACT),
+            run_id="quiet",
+            references=references,
+            plan=bank_plan(config),
+        )
+        if exact.verdict != "pass":
+            reason = str(exact.row["reason"]).splitlines()[0]
+            if exact.verdict != "unavailable":
+                reason = f"differs on the bank in exact mode: {reason}"
+            yield _row(
+                cell, seed=-1, threads=1, verdict="unavailable", reason=reason, row=exact.row
+            )
             continue
-        checkpoint = references.of(cell).checkpoint
-        vocabulary = Vocabulary.of(checkpoint.config, padding=True)
-        kept: list[Runner] = []
-
-        def keeping(cell: Cell, checkpoint: object, kept: list[Runner] = kept) -> Runner:
-            if not kept:
-                kept.append(load_port(cell, checkpoint))  # type: ignore[arg-type]
-            return kept[0]
-
+        load = _LoadedOnce()
+        vocabulary = Vocabulary.of(config, padding=True)
         for seed in seeds:
             threads = THREADS[seed % len(THREADS)]
-            torch.set_num_threads(threads)
-            prompts = prompts_of(vocabulary, seed)
-            result = measure_cell(
-                cell,
-                run_id="quiet",
-                references=references,
-                plan=Plan(prompts=prompts, shrink_seconds=0.0),
-                load=keeping,
-            )
-            if result.verdict == "unavailable":
-                break
-            yield Clean(
-                family=case.family,
-                variant=case.variant,
-                loading_mode=mode,
-                dtype=dtype,
-                environment="current",
-                seed=seed,
-                threads=threads,
-                verdict=result.verdict,
-                reason=str(result.row["reason"] or ""),
-                worst_rel_l2=result.row["worst_rel_l2"],
-                worst_error_ratio=result.row["worst_error_ratio"],
+            plan = Plan(prompts=prompts_of(vocabulary, seed), shrink_seconds=0.0)
+            with on_threads(threads):
+                found = measure_cell(
+                    cell, run_id="quiet", references=references, plan=plan, load=load
+                )
+            row = found.row
+            reason = str(row["reason"] or "")
+            yield _row(
+                cell, seed=seed, threads=threads, verdict=found.verdict, reason=reason, row=row
             )
 
 
-def clean_cells(parts: Iterable[QuietPart]) -> tuple[Cell, ...]:
-    """Give the cells of which no difference is known: those that are asked."""
-    asked_of = (
-        Cell(case=part.case, loading_mode=mode, dtype=part.dtype)
-        for part in parts
-        for mode in MODES
+class _LoadedOnce:
+    """Loads a port, and gives it again."""
+
+    def __init__(self) -> None:
+        self._loaded: Runner | None = None
+
+    def __call__(self, cell: Cell, checkpoint: Checkpoint) -> Runner:
+        if self._loaded is None:
+            self._loaded = load_port(cell, checkpoint)
+        return self._loaded
+
+
+def _row(
+    cell: Cell, *, seed: int, threads: int, verdict: str, reason: str, row: Mapping[Any, Any]
+) -> Clean:
+    return Clean(
+        family=cell.case.family,
+        variant=cell.case.variant,
+        loading_mode=cell.loading_mode,
+        dtype=cell.dtype,
+        environment="current",
+        seed=seed,
+        threads=threads,
+        verdict=verdict,
+        reason=reason,
+        worst_rel_l2=row["worst_rel_l2"],
+        worst_error_ratio=row["worst_error_ratio"],
     )
-    return tuple(cell for cell in asked_of if not cell.limitations)
 
 
 def verdicts_in(run: Path, *, environment: str, seed: int) -> list[Clean]:
-    """Give the verdicts of a run that another environment measured, but for what it refused."""
+    """Give the verdicts of a run that another environment measured."""
     rows = read_cells(run)
     return [
-        Clean(
-            family=str(row["family"]),
-            variant=str(row["variant"]),
-            loading_mode=str(row["loading_mode"]),
-            dtype=str(row["dtype"]),
+        replace(
+            _row(
+                cell_of({**row.to_dict(), "probe": None}),
+                seed=seed,
+                threads=1,
+                verdict=str(row["verdict"]),
+                reason=str(row["reason"] or ""),
+                row=row.to_dict(),
+            ),
             environment=environment,
-            seed=seed,
-            threads=1,
-            verdict=str(row["verdict"]),
-            reason=str(row["reason"] or ""),
-            worst_rel_l2=row["worst_rel_l2"],
-            worst_error_ratio=row["worst_error_ratio"],
         )
-        for _, row in rows[rows.verdict != "unavailable"].iterrows()
+        for _, row in rows.iterrows()
     ]

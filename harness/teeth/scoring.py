@@ -7,7 +7,7 @@ import zlib
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from harness.case import Cell
+from harness.case import PROBE_DTYPES, Cell
 from harness.errors import Unavailable
 from harness.measure.outcome import Plan
 from harness.measure.prompts import Vocabulary, bank
@@ -16,19 +16,21 @@ from harness.measure.run import measure_cell
 from harness.models.ports import load_port
 from harness.record import RED
 from harness.teeth.body import body_of
-from harness.teeth.fault import NotPlantedError
+from harness.teeth.fault import Fault, NotPlantedError, as_it_is
 from harness.teeth.flow import first_reached
 from harness.teeth.operators import faults_of
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
     from harness.case import Case
     from harness.measure.outcome import CellResult
     from harness.models.ports import Runner
-    from harness.teeth.fault import Fault
+    from harness.teeth.fault import Plant
 
-Result = Literal["caught", "elsewhere", "survived", "idle", "void", "raised"]
+Result = Literal["caught", "elsewhere", "survived", "idle", "void", "raised", "not green"]
+
+NO_FAULT: Final = Fault(kind="none", name="no fault", size="", site="logits", plant=as_it_is)
 
 PROMPTS: Final = ("batch", "window+1", "past_window", "longest", "left_padding")
 """The prompts of the bank on which faults are judged; what these catch, all of it catches too."""
@@ -48,7 +50,8 @@ class Finding:
     `found` the one that was. `result`: `caught` at the expected site, `elsewhere` at another;
     `survived` where the cell stayed green; `idle` where it did and even a harsh change moves no
     bit, so that the port does not read what was changed; `void` where nothing was changed, as the
-    dtype does not hold it or the model is so already; `raised` where the cell broke off.
+    dtype does not hold it or the model is so already; `raised` where the cell broke off;
+    `not green` where it is red without a fault, so that none was planted.
     """
 
     family: str
@@ -83,10 +86,9 @@ def examine(
     references = References()
     for mode in modes:
         cell = Cell(case=case, loading_mode=mode, dtype=dtype)
-        if cell.limitations:
-            continue  # what is known to differ hides what comes after it
         if mode in PROBED:
-            yield from examine_probes(cell, references, kinds=kinds)
+            if dtype in PROBE_DTYPES:
+                yield from examine_probes(cell, references, kinds=kinds)
         else:
             yield from examine_cell(cell, references, kinds=kinds, every=every)
 
@@ -98,7 +100,11 @@ def examine_cell(
     kinds: frozenset[str] = frozenset(),
     every: bool = False,
 ) -> Iterator[Finding]:
-    """Examine one cell, of the kinds of faults given, or of all; nothing if it is not green."""
+    """Examine one cell, of the kinds of faults given, or of all.
+
+    Nothing comes of a port that refuses. Of a cell that is red without a fault, which hides what
+    comes after it, one finding says so.
+    """
     checkpoint = references.of(cell).checkpoint
     with numerics_of(cell.dtype):
         try:
@@ -108,6 +114,7 @@ def examine_cell(
     plan = bank_plan(checkpoint.config)
     examiner = Examiner(cell, references, runner, plan)
     if examiner.clean.verdict != "pass":
+        yield examiner.not_green()
         return
     asked = [
         fault
@@ -133,11 +140,11 @@ def examine_probes(
         if kinds and fault.kind not in kinds:
             continue
         probed = replace(cell, probe=fault.probe)
-        if probed.limitations:
-            continue
         examiner = Examiner(probed, references, runner, Plan(drawn=0, shrink_seconds=0.0))
         if examiner.clean.verdict == "pass":
             yield examiner.finding(fault)
+        elif examiner.clean.verdict != "unavailable":
+            yield examiner.not_green()
 
 
 def bank_plan(config: dict[str, Any], names: Collection[str] = PROMPTS) -> Plan:
@@ -205,6 +212,11 @@ class Examiner:
             result, words = "void", str(reason)
         return self._told(fault, expected, found, result, words, seconds)
 
+    def not_green(self) -> Finding:
+        """Say that the cell is red without a fault, and why."""
+        reason = str(self.clean.row["reason"])
+        return self._told(NO_FAULT, None, self.clean.row["first_site"], "not green", reason)
+
     def _told(  # noqa: PLR0917 - what a finding is made of, in its order
         self,
         fault: Fault,
@@ -236,13 +248,11 @@ class Examiner:
             return "raised"
         if given.verdict in RED:
             return "caught" if given.row["first_site"] == expected else "elsewhere"
-        return "idle" if fault.harsh and self._is_idle(fault) else "survived"
+        return "idle" if fault.harsh and self._moves_nothing(fault.harsh) else "survived"
 
-    def _is_idle(self, fault: Fault) -> bool:
-        if fault.harsh is None:
-            return False
+    def _moves_nothing(self, harsh: Callable[[], Plant]) -> bool:
         try:
-            with fault.harsh():
+            with harsh():
                 return _digests(self.measured(self.runner)) == _digests(self.clean)
         except NotPlantedError:
             return False

@@ -4,7 +4,16 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from harness.report.scores import alarms, is_good, rate, score_table, sums, survivors, upper_bound
+from harness.report.scores import (
+    alarms,
+    is_good,
+    not_green,
+    rate,
+    score_table,
+    sums,
+    survivors,
+    upper_bound,
+)
 
 
 def finding(result, **more):
@@ -56,15 +65,34 @@ def test_each_survivor_of_exact_mode_has_a_line():
         (["caught"] * 20 + ["elsewhere"], True),
         (["caught"] * 5 + ["elsewhere"], False),
         (["caught"] * 200 + ["survived"], False),
+        (["idle"] * 20, False),
+        (["not green"], False),
     ],
 )
 def test_one_survivor_in_exact_mode_is_one_too_many(results, good):
     assert is_good(pd.DataFrame([finding(result) for result in results])) is good
 
 
+def test_without_exact_mode_nothing_is_judged():
+    assert is_good(pd.DataFrame([finding("survived", dtype="bfloat16")]))
+
+
+def test_a_cell_that_is_red_without_a_fault_is_told_and_not_counted():
+    red = finding("not green", words="port differs\nand more", found="embed")
+    found = pd.DataFrame([finding("caught"), red])
+    assert list(not_green(found)) == ["not examined: gpt2-default bridge exact: port differs"]
+    assert "1/1" in told(score_table(found))
+
+
 @pytest.mark.parametrize(
     ("red", "number", "bound"),
-    [(0, 5000, 5.99e-4), (0, 1, 0.95), (1, 100, 0.0466), (5, 100, 0.1023)],  # R: binom.test
+    [
+        (0, 5000, 5.99e-4),
+        (0, 1, 0.95),
+        (1, 100, 0.0466),
+        (5, 100, 0.1023),
+        (3, 3, 1.0),
+    ],  # R: binom.test
 )
 def test_the_upper_bound_of_a_rate_is_clopper_and_pearsons(red, number, bound):
     assert upper_bound(red, number) == pytest.approx(bound, rel=2e-3)

@@ -221,6 +221,16 @@ def test_real_weights_have_a_line_of_their_own(printed):
     assert entry_of(lines, "gpt2@gpt2@0123abc") == ["✗1"]
 
 
+def test_a_green_cell_without_code_of_the_ports_own_is_told_to_be_delegated(printed):
+    delegated = cell(family="f1", sites_passed_through=60)
+    counts = line_with(printed(cell(), delegated), "2 cells: ")
+    assert counts.startswith("2 cells: 2 pass (1 of them delegated: ")
+
+
+def test_a_port_that_computes_something_itself_is_not_delegated(printed):
+    assert "delegated" not in line_with(printed(cell()), "1 cells: ")
+
+
 def test_every_cell_is_counted_by_its_verdict(printed):
     lines = printed(*(cell(verdict, family=f"f{i}") for i, verdict in enumerate(VERDICTS)))
     counts = line_with(lines, "6 cells: ")

@@ -10,6 +10,7 @@ from harness.measure.references import References, numerics_of
 from harness.models.ports import load_port
 from harness.teeth.bank import parts_of
 from harness.teeth.body import body_of
+from harness.teeth.exam import on_threads
 from harness.teeth.fault import KINDS, Fault, as_it_is, changed
 from harness.teeth.operators import faults_of
 from harness.teeth.operators.reading import misread
@@ -103,6 +104,13 @@ def test_a_probe_sees_what_a_comparison_cannot(family):
         "save_load",
     }
     assert {each.result for each in found} <= {"caught", "elsewhere"}
+
+
+def test_threads_are_as_many_as_before():
+    before = torch.get_num_threads()
+    with on_threads(before + 1):
+        assert torch.get_num_threads() == before + 1
+    assert torch.get_num_threads() == before
 
 
 def test_nothing_named_is_every_native_family_in_every_dtype():

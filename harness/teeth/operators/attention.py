@@ -12,7 +12,7 @@ from harness.teeth.fault import Fault, attribute, changed, hooked
 from harness.teeth.operators.parameters import own
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from torch import Tensor, nn
 
@@ -68,8 +68,8 @@ def mask(body: Body) -> Iterator[Fault]:
                 name=name,
                 size=size,
                 site=f"{prefix}.attn_scores",
-                plant=partial(hooked, module, _Masked(module, change), side="in"),
-                harsh=partial(hooked, module, _Masked(module, _uniform), side="in"),
+                plant=partial(hooked, module, _Masked(change), side="in"),
+                harsh=partial(hooked, module, _Masked(_uniform), side="in"),
             )
 
 
@@ -83,12 +83,12 @@ def padding(body: Body) -> Iterator[Fault]:
         name="attention_mask",
         size="not heeded",
         site=f"{prefix}.attn_scores",
-        plant=partial(hooked, unwrapped_model(body), _all_seen, side="in"),
+        plant=partial(hooked, body.model, _all_seen, side="in"),
     )
 
 
 def window(body: Body) -> Iterator[Fault]:
-    """A window wider or narrower by one, and none at all."""
+    """A window wider or narrower by one, and four times as wide."""
     try:
         width = getattr(body.config, "sliding_window", None)
     except Exception:  # noqa: BLE001 - a config whose layers differ refuses to give one for all
@@ -157,8 +157,8 @@ def sinks(body: Body) -> Iterator[Fault]:
 class _Masked:
     """Gives an attention another mask: the one that it is given, or the causal one, changed."""
 
-    def __init__(self, module: nn.Module, change: Any) -> None:
-        self.module, self.change = module, change
+    def __init__(self, change: Callable[[Tensor], Tensor]) -> None:
+        self.change = change
 
     def __call__(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         given = [*args, *kwargs.values()]
@@ -234,11 +234,6 @@ def _millionth(value: Tensor) -> Tensor:
 
 def _lowest(value: Tensor) -> Tensor:
     return torch.full_like(value, -1e4)
-
-
-def unwrapped_model(body: Body) -> nn.Module:
-    """Give the model as it is called as a whole."""
-    return body.model
 
 
 OPERATORS: Final = (scale, mask, padding, window, cap, sinks)

@@ -9,8 +9,7 @@ import torch
 from torch import nn
 
 from harness.models.sites import LOGITS, within_block
-from harness.teeth.body import unwrapped
-from harness.teeth.fault import Fault, attribute, hooked
+from harness.teeth.fault import Fault, attribute, hooked, on_first, scaled_dimension
 from harness.teeth.operators.parameters import WRITTEN_FROM, last_of
 
 if TYPE_CHECKING:
@@ -50,17 +49,12 @@ def activations(body: Body) -> Iterator[Fault]:
             for other in _others(before):
                 yield Fault(
                     kind="activation",
-                    name=type(unwrapped_or_same(before)).__name__,
+                    name=type(before).__name__,
                     size=f"→ {type(other).__name__}",
                     site=f"{name}.mlp.post",
                     plant=partial(attribute, module, found, other),
                     harsh=partial(attribute, module, found, nn.Identity()),
                 )
-
-
-def unwrapped_or_same(value: Any) -> Any:
-    """Give what a module wraps, or the value itself."""
-    return unwrapped(value) if isinstance(value, nn.Module) else value
 
 
 def _others(before: Any) -> tuple[nn.Module, ...]:
@@ -108,7 +102,7 @@ def branches(body: Body) -> Iterator[Fault]:
                 continue
             for kind, size, change in (
                 ("topology", "left out", partial(_times, 0.0)),
-                ("topology", "turned round", _turned_round),
+                ("topology", "turned round", partial(_times, -1.0)),
                 ("multiplier", "one dimension × (1 + 1e-06)", _a_dimension),
             ):
                 yield Fault(
@@ -167,31 +161,19 @@ def routers(body: Body) -> Iterator[Fault]:
 
 
 def _times(factor: float, args: tuple[Any, ...], output: Any) -> Any:  # noqa: ARG001 - a hook
-    if isinstance(output, tuple):
-        return (output[0] * factor, *output[1:])
-    return output * factor
+    return on_first(output, lambda value: value * factor)
 
 
 def _a_dimension(args: tuple[Any, ...], output: Any) -> Any:  # noqa: ARG001 - a hook
-    first = (output[0] if isinstance(output, tuple) else output).clone()
-    first[..., 0] *= 1.0 + 1e-6
-    return (first, *output[1:]) if isinstance(output, tuple) else first
-
-
-def _turned_round(args: tuple[Any, ...], output: Any) -> Any:
-    return _times(-1.0, args, output)
+    return on_first(output, lambda value: scaled_dimension(value, 1e-6))
 
 
 def _given(args: tuple[Any, ...], output: Any) -> Any:
-    if not args:
-        return _times(0.0, args, output)
-    return (args[0], *output[1:]) if isinstance(output, tuple) else args[0]
+    return on_first(output, lambda value: args[0] if args else value * 0.0)
 
 
 def _rounded(dtype: torch.dtype, args: tuple[Any, ...], output: Any) -> Any:  # noqa: ARG001
-    first = output[0] if isinstance(output, tuple) else output
-    rounded = as_if(first, dtype)
-    return (rounded, *output[1:]) if isinstance(output, tuple) else rounded
+    return on_first(output, lambda value: as_if(value, dtype))
 
 
 def as_if(value: Tensor, dtype: torch.dtype) -> Tensor:

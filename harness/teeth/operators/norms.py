@@ -6,8 +6,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from harness.models.sites import within_block
-from harness.teeth.fault import Fault, attribute, changed, hooked
-from harness.teeth.operators.parameters import own
+from harness.teeth.fault import Fault, attribute, hooked
+from harness.teeth.operators.parameters import of_parameter, own
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -55,14 +55,7 @@ def one_and_gain(body: Body) -> Iterator[Fault]:
         weight = own(module).get("weight")
         if weight is None:
             continue
-        yield Fault(
-            kind="norm",
-            name="w for 1 + w",
-            size="- 1",
-            site=site,
-            plant=partial(changed, weight, _less_one),
-            harsh=partial(changed, weight, _loud),
-        )
+        yield of_parameter("norm", "w for 1 + w", "- 1", site, weight, _less_one)
 
 
 def left_out(body: Body) -> Iterator[Fault]:
@@ -80,10 +73,6 @@ def left_out(body: Body) -> Iterator[Fault]:
 
 def _less_one(value: Tensor) -> Tensor:
     return value - 1.0
-
-
-def _loud(value: Tensor) -> Tensor:
-    return value * 3.0 + 1.0
 
 
 def _input(args: tuple[Any, ...], output: Any) -> Any:

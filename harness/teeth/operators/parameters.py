@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Final
 import torch
 
 from harness.models.sites import LOGITS, within_block
-from harness.teeth.fault import Fault, changed
+from harness.teeth.fault import Fault, attribute, changed, scaled_dimension
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from torch import Tensor, nn
 
@@ -63,18 +63,14 @@ def own(module: nn.Module) -> dict[str, Tensor]:
 
 
 def weights(body: Body) -> Iterator[Fault]:
-    """One column of a weight a millionth, a thousandth, a fifth, or four times too large.
-
-    Not the whole, which a norm behind it divides out, nor by adding: what is added to a column
-    alike is taken out by centring.
-    """
+    """One column of a weight a millionth, a thousandth, a fifth, or four times too large."""
     for site, module in written(body):
         weight = own(module).get("weight")
         if weight is None:
             continue
         for size in (1e-6, 1e-3, 0.2, 4.0):
-            change = partial(_column, size)
-            yield _parameter("weight column", f"× (1 + {size:g})", site, weight, change)
+            change, words = partial(scaled_dimension, size=size), f"× (1 + {size:g})"
+            yield of_parameter("parameter", "weight column", words, site, weight, change)
 
 
 def biases(body: Body) -> Iterator[Fault]:
@@ -83,8 +79,9 @@ def biases(body: Body) -> Iterator[Fault]:
         bias = own(module).get("bias")
         if bias is None:
             continue
-        yield _parameter("one bias element", "+ 1e-4", site, bias, partial(_element, 1e-4))
-        yield _parameter("bias", "dropped", site, bias, torch.zeros_like)
+        element = partial(_element, 1e-4)
+        yield of_parameter("parameter", "one bias element", "+ 1e-4", site, bias, element)
+        yield of_parameter("parameter", "bias", "dropped", site, bias, torch.zeros_like)
 
 
 def heads(body: Body) -> Iterator[Fault]:
@@ -94,13 +91,8 @@ def heads(body: Body) -> Iterator[Fault]:
         if weight is None or weight.ndim != 2 or inside not in {"attn.q", "attn.k", "attn.v"}:  # noqa: PLR2004
             continue
         size = weight.shape[0] // max(int(body.config.num_attention_heads), 1)
-        yield Fault(
-            kind="head order",
-            name=f"{inside} by one head",
-            size="rolled",
-            site=site,
-            plant=partial(changed, weight, partial(_rolled, max(size, 1))),
-        )
+        change = partial(_rolled, max(size, 1))
+        yield of_parameter("head order", f"{inside} by one head", "rolled", site, weight, change)
 
 
 def loading(body: Body) -> Iterator[Fault]:
@@ -114,14 +106,9 @@ def loading(body: Body) -> Iterator[Fault]:
             mine = own(module).get("weight")
             other = None if twin is None else own(twin).get("weight")
             if mine is not None and other is not None and mine.shape == other.shape:
-                yield Fault(
-                    kind="loading",
-                    name=f"weight of {first} in {last}",
-                    size="whole",
-                    site=site,
-                    plant=partial(changed, mine, partial(_other, other)),
-                )
-    if body.head is not None and (weight := own(body.head).get("weight")) is not None:
+                name = f"weight of {first} in {last}"
+                yield of_parameter("loading", name, "whole", site, mine, partial(_other, other))
+    if body.head is not None and "weight" in own(body.head):
         yield Fault(
             kind="loading",
             name="tokens of the unembedding moved on by one",
@@ -129,7 +116,6 @@ def loading(body: Body) -> Iterator[Fault]:
             site=LOGITS,
             plant=partial(untied, body.head),
         )
-        del weight
 
 
 def folded(body: Body) -> Iterator[Fault]:
@@ -138,37 +124,33 @@ def folded(body: Body) -> Iterator[Fault]:
         weight = own(module).get("weight")
         if weight is None or weight.ndim != 2 or within_block(site) not in {"attn.q", "mlp.pre"}:  # noqa: PLR2004
             continue
-        yield Fault(
-            kind="folding",
-            name="a gain folded twice",
-            size="0.5 to 1.5",
-            site=site,
-            plant=partial(changed, weight, _gained),
-        )
+        name = "a gain folded twice"
+        yield of_parameter("folding", name, "0.5 to 1.5", site, weight, _gained)
 
 
-def _parameter(name: str, size: str, site: str, parameter: Tensor, change: object) -> Fault:
+def of_parameter(  # noqa: PLR0917 - what tells one fault from another, in the order of its words
+    kind: str,
+    name: str,
+    size: str,
+    site: str,
+    parameter: Tensor,
+    change: Callable[[Tensor], Tensor],
+) -> Fault:
+    """Give the fault that a parameter is changed; harshly, to three times itself and one."""
     return Fault(
-        kind="parameter",
+        kind=kind,
         name=name,
         size=size,
         site=site,
-        plant=partial(changed, parameter, change),  # type: ignore[arg-type]
+        plant=partial(changed, parameter, change),
         harsh=partial(changed, parameter, _loud),
     )
 
 
 def untied(head: nn.Module) -> Plant:
     """Give the head a weight of its own, rolled by one token."""
-    from harness.teeth.fault import attribute  # noqa: PLC0415
-
     rolled = torch.nn.Parameter(own(head)["weight"].detach().roll(1, dims=0), requires_grad=False)
     return attribute(head, "weight", rolled)
-
-
-def _column(size: float, value: Tensor) -> Tensor:
-    value[..., 0] *= 1.0 + size
-    return value
 
 
 def _element(size: float, value: Tensor) -> Tensor:

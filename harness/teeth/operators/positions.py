@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from harness.teeth.body import Body
 
+_WITH_ALIBI: Final = ("bloom", "falcon", "mpt")
+"""Families whose attention is given ALiBi as an argument; of Falcon a field says whether it is."""
 _BIASES: Final = ("alibi", "position_bias")
 _COS_AND_SIN: Final = 2
 
@@ -50,34 +52,25 @@ def frequencies(body: Body) -> Iterator[Fault]:
                 size=size,
                 site=site,
                 plant=partial(changed, buffer, change),
-                harsh=partial(changed, buffer, _reversed),
+                harsh=partial(changed, buffer, _far_off),
             )
 
 
 def pairs(body: Body) -> Iterator[Fault]:
     """Cosines and sines in the order of neighbouring pairs; scaled."""
-    seen: set[int] = set()
-    for module, _, site in rotaries(body):
-        if id(module) in seen:
-            continue
-        seen.add(id(module))
-        first = min(
-            (each for other, _, each in rotaries(body) if other is module), key=body_order(body)
-        )
+    places = {site: place for place, site in enumerate(body.known)}
+    first: dict[nn.Module, str] = {}
+    for module, _, site in sorted(rotaries(body), key=lambda found: places.get(found[2], 0)):
+        first.setdefault(module, site)
+    for module, site in first.items():
         for size, change in (("neighbouring pairs", _neighbours), ("× 1.001", _scaled)):
             yield Fault(
                 kind="rotary",
                 name="cos and sin",
                 size=size,
-                site=first or site,
+                site=site,
                 plant=partial(hooked, module, partial(_turned, change), side="out"),
             )
-
-
-def body_order(body: Body) -> Any:
-    """Give the key that puts sites in forward order."""
-    places = {site: place for place, site in enumerate(body.known)}
-    return lambda site: places.get(site, 0)
 
 
 def learned(body: Body) -> Iterator[Fault]:
@@ -96,9 +89,7 @@ def learned(body: Body) -> Iterator[Fault]:
 
 def relative(body: Body) -> Iterator[Fault]:
     """A bias of distances that attention is given, a millionth and a hundredth off."""
-    if not getattr(body.config, "alibi", True) and body.family.name == "falcon":
-        return
-    if body.family.name not in {"bloom", "mpt", "falcon"}:
+    if body.family.name not in _WITH_ALIBI or not getattr(body.config, "alibi", True):
         return
     for prefix, module in attentions(body):
         for size in (1e-6, 1e-2):
@@ -159,7 +150,7 @@ def _last_out(value: Tensor) -> Tensor:
     return value
 
 
-def _reversed(value: Tensor) -> Tensor:
+def _far_off(value: Tensor) -> Tensor:
     return value * 1.7 + 0.3
 
 

@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from harness.models.sites import LOGITS
-from harness.teeth.fault import Fault, as_it_is, hooked
+from harness.teeth.fault import Fault, as_it_is, hooked, on_first, scaled_dimension
 from harness.teeth.operators.parameters import last_of
 
 if TYPE_CHECKING:
@@ -90,9 +90,7 @@ class _Remembering:
         self.passes += 1
         if self.passes == 1:
             return output
-        first = (output[0] if isinstance(output, tuple) else output).clone()
-        first[..., 0] *= 1.0 + self.size
-        return (first, *output[1:]) if isinstance(output, tuple) else first
+        return on_first(output, lambda value: scaled_dimension(value, self.size))
 
 
 def misread(site: str, size: float) -> Fault:
