@@ -26,7 +26,7 @@ def test_faults_of_a_family_are_planted_caught_and_written_down(call):
     code, out, _ = call("teeth", *asked, "--out", "teeth.parquet")
     assert code == 0
     assert "exact: caught" in out
-    assert "(100.0%)" in out
+    assert "(100.00%)" in out
     assert set(pd.read_parquet("teeth.parquet").kind) == {"epsilon"}
 
 

@@ -25,9 +25,9 @@ class Body:
     `writers` are the modules whose output a site is, `readers` those whose input it is, by site;
     `blocks` the blocks (`blocks.0`), `attention` the modules that attend, by the prefix of their
     sites (`blocks.0.attn`), as their block calls them. All others of a bridge's modules are those
-    that it wraps. `model` is called as a whole, `head` gives the logits,
-    `config` is the text part of the config. `known` are all sites of the reference in forward
-    order, `sites` those that this port gives.
+    that it wraps. `model` is called as a whole, `head` gives the logits, `embedding` takes the
+    tokens, `config` is the text part of the config. `known` are all sites of the reference in
+    forward order, `sites` those that this port gives.
     """
 
     family: Family
@@ -36,6 +36,7 @@ class Body:
     sites: tuple[str, ...]
     known: tuple[str, ...]
     head: nn.Module | None
+    embedding: nn.Module | None
     writers: Mapping[str, nn.Module]
     readers: Mapping[str, nn.Module]
     attention: Mapping[str, nn.Module]
@@ -96,7 +97,8 @@ def _of_transformers(runner: TransformersRunner, model: Any, sites: tuple[str, .
         config=runner.text_config,
         sites=sites,
         known=runner.sites,
-        head=None if (head := model.get_output_embeddings()) is None else unwrapped(head),
+        head=_unwrapped_or_none(model.get_output_embeddings()),
+        embedding=_unwrapped_or_none(model.get_input_embeddings()),
         writers=at["out"],
         readers=at["in"],
         attention={prefix: called[path] for prefix, path in runner.attention.items()},
@@ -129,6 +131,7 @@ def _of_bridge(runner: BridgeRunner) -> Body:
         sites=runner.sites,
         known=template.known,
         head=template.head,
+        embedding=template.embedding,
         # What the bridge gives no hook for is what the reference has there.
         writers={**template.writers, **sides["hook_out"]},
         readers={**template.readers, **sides["hook_in"]},
@@ -146,6 +149,10 @@ def _by_path(model: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         called.setdefault(path, module)
         inner[path] = unwrapped(module)
     return called, inner
+
+
+def _unwrapped_or_none(module: Any) -> Any:
+    return None if module is None else unwrapped(module)
 
 
 def unwrapped(module: Any) -> Any:

@@ -48,7 +48,7 @@ def test_the_score_counts_what_was_planted_and_not_what_is_idle():
     lines = "\n".join(sums(found))
     assert "left out: 1 idle" in lines
     assert "left out: 1 void" in lines
-    assert "exact: caught 1 of 2 (50.0%)" in lines
+    assert "exact: caught 1 of 2 (50.00%)" in lines
 
 
 def test_each_survivor_of_exact_mode_has_a_line():
@@ -67,6 +67,7 @@ def test_each_survivor_of_exact_mode_has_a_line():
         (["caught"] * 200 + ["survived"], False),
         (["idle"] * 20, False),
         (["not green"], False),
+        (["raised"], False),
     ],
 )
 def test_one_survivor_in_exact_mode_is_one_too_many(results, good):

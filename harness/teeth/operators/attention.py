@@ -74,15 +74,19 @@ def mask(body: Body) -> Iterator[Fault]:
 
 
 def padding(body: Body) -> Iterator[Fault]:
-    """Padded keys count: the mask that the model is given is not heeded."""
+    """Padded keys count: the mask that the model is given is not heeded.
+
+    A model that works positions out from the mask has others then, too.
+    """
     prefix = next(iter(body.attention), None)
     if prefix is None:
         return
+    counts = not body.family.takes_position_ids and "pos_embed" in body.known
     yield Fault(
         kind="padding",
         name="attention_mask",
         size="not heeded",
-        site=f"{prefix}.attn_scores",
+        site="pos_embed" if counts else f"{prefix}.attn_scores",
         plant=partial(hooked, body.model, _all_seen, side="in"),
     )
 

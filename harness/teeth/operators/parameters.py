@@ -51,10 +51,14 @@ def written(body: Body) -> Iterator[tuple[str, nn.Module]]:
             found.setdefault(id(module), (site, module))
     yield from found.values()
     places = {value.data_ptr() for _, module in found.values() for value in own(module).values()}
-    if body.head is not None and places.isdisjoint(
-        value.data_ptr() for value in own(body.head).values()
-    ):
-        yield LOGITS, body.head
+    if body.head is None:
+        return
+    of_head = {value.data_ptr() for value in own(body.head).values()}
+    if places.isdisjoint(of_head):
+        tied = body.embedding is not None and of_head.intersection(
+            value.data_ptr() for value in own(body.embedding).values()
+        )
+        yield ("embed" if tied else LOGITS), body.head
 
 
 def own(module: nn.Module) -> dict[str, Tensor]:
