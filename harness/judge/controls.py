@@ -39,11 +39,12 @@ def chosen(cells: Iterable[Cell], *, seed: str) -> frozenset[str]:
 
 def uncaught(cells: pd.DataFrame, controls: pd.DataFrame) -> list[str]:
     """Say of each control that was not caught, and of what has none, that it proves nothing."""
+    missed = (row for _, row in controls.iterrows() if not row.caught)
     told = [
-        f"CONTROL NOT CAUGHT in {row.cell_id}: {row.fault or row.words}; what this run says of "
+        f"CONTROL NOT CAUGHT in {row.cell_id}: "
+        f"{row.fault if isinstance(row.fault, str) else row.words}; what this run says of "
         f"{row.family} through {row.port} proves nothing"
-        for _, row in controls.iterrows()
-        if not row.caught
+        for row in missed
     ]
     lacking = without_control(cells, controls).drop_duplicates(list(GROUP))
     return told + [

@@ -10,7 +10,7 @@ from harness.models.ports.huggingface import TransformersRunner
 from harness.models.sites import layer_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from torch import nn
 
@@ -97,8 +97,8 @@ def _of_transformers(runner: TransformersRunner, model: Any, sites: tuple[str, .
         config=runner.text_config,
         sites=sites,
         known=runner.sites,
-        head=_unwrapped_or_none(model.get_output_embeddings()),
-        embedding=_unwrapped_or_none(model.get_input_embeddings()),
+        head=_unwrapped_or_none(model.get_output_embeddings),
+        embedding=_unwrapped_or_none(model.get_input_embeddings),
         writers=at["out"],
         readers=at["in"],
         attention={prefix: called[path] for prefix, path in runner.attention.items()},
@@ -151,7 +151,12 @@ def _by_path(model: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     return called, inner
 
 
-def _unwrapped_or_none(module: Any) -> Any:
+def _unwrapped_or_none(told: Callable[[], Any]) -> Any:
+    """Give the module that a model names; None of a model that names none, or cannot tell."""
+    try:
+        module = told()
+    except NotImplementedError:
+        return None
     return None if module is None else unwrapped(module)
 
 

@@ -57,7 +57,7 @@ def run(recorded, tmp_path):
     return shutil.copytree(measured, tmp_path / "mine")
 
 
-def control(run, port, *, caught):
+def control(run, port, *, caught, **others):
     name = f"gpt2-default.{'bridge' if port == 'bridge' else 'hf_sdpa'}.exact"
     row = {
         "run_id": "mine",
@@ -72,6 +72,7 @@ def control(run, port, *, caught):
         "caught": caught,
         "words": "",
         "seconds": 0.1,
+        **others,
     }
     write_part(run, "controls", name, [row])
 
@@ -81,6 +82,13 @@ def test_a_control_that_is_not_caught_is_told_with_what_was_planted(run):
     control(run, "transformers", caught=False)
     (line,) = uncaught(read_cells(run), read_controls(run))
     assert line.startswith("CONTROL NOT CAUGHT in gpt2-default.hf_sdpa.exact: epsilon × 1.2")
+
+
+def test_a_control_that_could_not_be_planted_is_told_with_the_reason(run):
+    control(run, "bridge", caught=True)
+    control(run, "transformers", caught=False, fault=None, words="the bank has no fault")
+    (line,) = uncaught(read_cells(run), read_controls(run))
+    assert line.startswith("CONTROL NOT CAUGHT in gpt2-default.hf_sdpa.exact: the bank has no fa")
 
 
 def test_a_green_port_without_a_control_is_told(run):
