@@ -41,8 +41,8 @@ Row = Mapping[str, Any]
 _WIDTH: Final = 150
 _KEY: Final = (
     "numbers: worst error ratio in float32 and bfloat16 of the green cells; "
-    "≤ the worst rel_l2 in true float64. ✗ cells fail; known: a limitation says so; "
-    "–: the port refuses"
+    "≤ the worst rel_l2 in true float64; in brackets: delegated, the reference's own code and no "
+    "evidence. ✗ cells fail; known: a limitation says so; –: the port refuses"
 )
 _SHORT: Final = {
     "bridge": "bridge",
@@ -144,7 +144,7 @@ def _counts(cells: pd.DataFrame) -> str:
     counted = cells.verdict.value_counts()
     parts = [f"{counted[name]} {name}" for name in VERDICTS if counted.get(name, 0)]
     green = cells[cells.probe.isna() & (cells.verdict == "pass")]
-    delegated = int((green.sites_passed_through == green.sites_compared).sum())
+    delegated = int(_is_delegated(green).sum())
     if delegated:
         parts[0] += f" ({delegated} of them delegated: the reference's own code, no evidence)"
     compared = int(cells.sites_compared.sum())
@@ -154,6 +154,11 @@ def _counts(cells: pd.DataFrame) -> str:
         f"{compared - through} computed by the port's own code; "
         f"{int(cells.sites_missing.sum())} sites not to be had"
     )
+
+
+def _is_delegated(cells: pd.DataFrame) -> pd.Series:
+    """Say of comparisons whether the reference's own code computed all that was compared."""
+    return cells.sites_passed_through == cells.sites_compared
 
 
 def _names(group: pd.DataFrame) -> str:
@@ -177,15 +182,21 @@ def _matrix(cells: pd.DataFrame) -> Table:
 
 
 def _entry(cells: pd.DataFrame) -> str:
-    """Give a table entry: the worst of the cells that passed, then how many did not."""
+    """Give a table entry: the worst of the cells that passed, then how many did not.
+
+    Delegated ones, which are no evidence, count only where there is no other, in brackets.
+    """
     passed = cells[cells.verdict == "pass"]
+    own = passed[~_is_delegated(passed)]
+    form = "{}" if len(own) else "({})"
+    passed = own if len(own) else passed
     low = passed[passed.dtype != "exact"].worst_error_ratio
     exact = passed[passed.dtype == "exact"].worst_rel_l2
     parts = []
     if len(low):
-        parts.append(f"{low.max():.2g}")
+        parts.append(form.format(f"{low.max():.2g}"))
     elif len(exact):
-        parts.append(f"≤{exact.max():.0e}")
+        parts.append(form.format(f"≤{exact.max():.0e}"))
     for verdict, mark in MARKS.items():
         if number := int((cells.verdict == verdict).sum()):
             parts.append(f"{mark}{number}")

@@ -223,8 +223,14 @@ def test_real_weights_have_a_line_of_their_own(printed):
 
 def test_a_green_cell_without_code_of_the_ports_own_is_told_to_be_delegated(printed):
     delegated = cell(family="f1", sites_passed_through=60)
-    counts = line_with(printed(cell(), delegated), "2 cells: ")
-    assert counts.startswith("2 cells: 2 pass (1 of them delegated: ")
+    lines = printed(cell(), delegated)
+    assert line_with(lines, "2 cells: ").startswith("2 cells: 2 pass (1 of them delegated: ")
+    assert entry_of(lines, "f1 ") == ["(≤3e-16)"]
+
+
+def test_a_table_entry_is_of_the_cells_that_are_evidence(printed):
+    delegated = cell(dtype="float32", sites_passed_through=60, worst_error_ratio=3.5)
+    assert entry_of(printed(cell(), delegated), "gpt2 ") == ["≤3e-16"]
 
 
 def test_a_port_that_computes_something_itself_is_not_delegated(printed):

@@ -120,8 +120,9 @@ def test_a_port_that_shows_no_blocks_or_no_modules_is_misread():
     assert all("(1 + 1e-06)" in fault.size for fault in found)
 
 
-def test_a_model_whose_layers_have_windows_of_their_own_has_faults():
-    case = Case(family="neomme", checkpoint=SHRUNK)
+@pytest.mark.parametrize("family", ["neomme", "apertus"], ids=["windows", "weighted activation"])
+def test_a_model_with_more_than_most_has_faults(family):
+    case = Case(family=family, checkpoint=SHRUNK)
     cell = Cell(case=case, loading_mode="hf_sdpa", dtype="exact")
     checkpoint = References().of(cell).checkpoint
     with numerics_of("exact"):

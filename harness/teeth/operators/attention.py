@@ -29,6 +29,9 @@ _SCALES: Final = (
 )
 _MASK_AXES: Final = 4
 
+# Doge hides each key whose mask is not 0, and MPT each whose mask is True: no number counts there.
+_SEEN_OR_NOT: Final = frozenset({"doge", "mpt"})
+
 
 def attentions(body: Body) -> Iterator[tuple[str, nn.Module]]:
     """Give the attentions of the first and the last block, by the prefix of their sites."""
@@ -63,6 +66,8 @@ def mask(body: Body) -> Iterator[Fault]:
         if prefix.startswith("encoder_") or "cross" in prefix:
             continue
         for name, size, change, kind in _MASKS:
+            if kind == "mask constant" and body.family.name in _SEEN_OR_NOT:
+                continue
             yield Fault(
                 kind=kind,
                 name=name,
@@ -171,7 +176,10 @@ class _Masked:
             states = args[0] if args else kwargs["hidden_states"]
             kwargs = {**kwargs, "attention_mask": self.change(_causal(states))}
             return args, kwargs
-        made = self.change(_as_floats(found, args[0] if args else kwargs["hidden_states"]))
+        states = args[0] if args else kwargs["hidden_states"]
+        made = self.change(_as_floats(found, states))
+        if found.dtype == torch.bool:
+            made = (made < 0) == _hides(found)
         return (
             tuple(made if each is found else each for each in args),
             {name: made if each is found else each for name, each in kwargs.items()},
@@ -189,12 +197,20 @@ def _causal(states: Tensor) -> Tensor:
     return torch.zeros(1, 1, size, size, dtype=states.dtype).masked_fill(ahead, lowest)
 
 
+def _hides(mask: Tensor) -> bool:
+    """Say which of a boolean mask's values hides a key.
+
+    The first of several queries does not see the last key; a single one sees it.
+    """
+    first_of_last = bool(mask[0, 0, 0, -1])
+    return first_of_last if mask.shape[-2] > 1 else not first_of_last
+
+
 def _as_floats(mask: Tensor, states: Tensor) -> Tensor:
     if mask.dtype != torch.bool:
         return mask
-    return torch.zeros(mask.shape, dtype=states.dtype).masked_fill(
-        ~mask, torch.finfo(states.dtype).min
-    )
+    lowest = torch.finfo(states.dtype).min
+    return torch.zeros(mask.shape, dtype=states.dtype).masked_fill(mask == _hides(mask), lowest)
 
 
 def _next_seen(mask: Tensor) -> Tensor:

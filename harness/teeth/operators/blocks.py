@@ -59,7 +59,8 @@ def activations(body: Body) -> Iterator[Fault]:
 
 def _others(before: Any) -> tuple[nn.Module, ...]:
     """Give the nearest other activation, told by what it gives, and a far one."""
-    at = torch.linspace(-3.0, 3.0, 64)
+    own = next(before.parameters(), None) if isinstance(before, nn.Module) else None
+    at = torch.linspace(-3.0, 3.0, 64, dtype=None if own is None else own.dtype)
     with torch.no_grad():
         given = before(at)
     near = (nn.GELU(approximate="tanh"), nn.GELU(), nn.SiLU(), nn.ReLU())
