@@ -27,7 +27,8 @@ class Body:
     sites (`blocks.0.attn`), as their block calls them. All others of a bridge's modules are those
     that it wraps. `model` is called as a whole, `head` gives the logits, `embedding` takes the
     tokens, `config` is the text part of the config. `known` are all sites of the reference in
-    forward order, `sites` those that this port gives.
+    forward order, `sites` those that this port gives. `tokenizes` is what makes tokens of texts,
+    where the port does so itself.
     """
 
     family: Family
@@ -41,6 +42,7 @@ class Body:
     readers: Mapping[str, nn.Module]
     attention: Mapping[str, nn.Module]
     blocks: Mapping[str, nn.Module]
+    tokenizes: Any = None
 
     def ends(self) -> tuple[str, ...]:
         """Name the first and the last block of each stack: where a fault has most, and least."""
@@ -137,6 +139,7 @@ def _of_bridge(runner: BridgeRunner) -> Body:
         readers={**template.readers, **sides["hook_in"]},
         attention=template.attention,
         blocks=template.blocks,
+        tokenizes=runner.bridge,
     )
 
 

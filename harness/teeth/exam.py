@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 import pandas as pd
 import torch
 
-from harness.teeth.scoring import PROBED, Finding, examine
+from harness.teeth.scoring import REFERENCE, Finding, examine
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from harness.case import Case
 
-MODES: Final = ("hf_sdpa", "bridge", "bridge_compat", *PROBED)
+MODES: Final = (REFERENCE, "hf_sdpa", "bridge", "bridge_compat")
 """The ports whose modules can be reached: by another kernel, by the bridge, and processed."""
 
 

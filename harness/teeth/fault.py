@@ -41,6 +41,7 @@ KINDS: Final = {
     "topology": "a branch or a block left out, or added twice",
     "router": "another number of experts, or other weights of them",
     "sinks": "attention sinks off or left out",
+    "BOS and tokenizer": "BOS twice or never, another token",
     "hook semantics": "the logits are right, the activation is not",
     "state": "a forward pass that remembers the one before",
     "KV cache": "keys of earlier tokens off",

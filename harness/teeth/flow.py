@@ -45,6 +45,8 @@ def first_reached(site: str, compared: Sequence[str], *, known: Sequence[str]) -
         compared: The sites that a cell compares, in forward order.
         known: All sites of the reference, in forward order.
     """
+    if site in compared:
+        return site
     parallel = f"{_block(site)}resid_mid" not in known
     if site in known:
         behind = set(known[known.index(site) :])

@@ -35,8 +35,14 @@ NO_FAULT: Final = Fault(kind="none", name="no fault", size="", site="logits", pl
 PROMPTS: Final = ("batch", "window+1", "past_window", "longest", "left_padding")
 """The prompts of the bank on which faults are judged; what these catch, all of it catches too."""
 
-PROBED: Final = ("hf_eager",)
-"""The modes whose probes are examined: the reference's own, which has no port to differ from."""
+REFERENCE: Final = "hf_eager"
+"""The mode that is not compared: it has no port to differ from."""
+
+PROBED: Final = {
+    REFERENCE: ("causality", "cached_decoding", "repeatability", "save_load"),
+    "bridge": ("tokens",),  # its own `to_tokens`; the reference has none
+}
+"""The probes that are examined, by mode."""
 
 SAMPLED_FROM: Final = 10
 """Of a cell's faults every tenth is planted, and one of each kind, unless all are asked for."""
@@ -86,11 +92,10 @@ def examine(
     references = References()
     for mode in modes:
         cell = Cell(case=case, loading_mode=mode, dtype=dtype)
-        if mode in PROBED:
-            if dtype in PROBE_DTYPES:
-                yield from examine_probes(cell, references, kinds=kinds)
-        else:
+        if mode != REFERENCE:
             yield from examine_cell(cell, references, kinds=kinds, every=every)
+        if mode in PROBED and dtype in PROBE_DTYPES:
+            yield from examine_probes(cell, references, kinds=kinds)
 
 
 def examine_cell(
@@ -131,11 +136,18 @@ def examine_cell(
 def examine_probes(
     cell: Cell, references: References, *, kinds: frozenset[str] = frozenset()
 ) -> Iterator[Finding]:
-    """Examine a model's probes: plant each fault that one of them must see."""
+    """Examine a model's probes: plant each fault that one of them must see.
+
+    Nothing comes of a port that refuses.
+    """
     checkpoint = references.of(cell).checkpoint
     with numerics_of(cell.dtype):
-        runner = load_port(cell, checkpoint)
-    faults = [fault for fault in faults_of(body_of(runner)) if fault.probe is not None]
+        try:
+            runner = load_port(cell, checkpoint)
+        except Unavailable:
+            return
+    asked = PROBED[cell.loading_mode]
+    faults = [fault for fault in faults_of(body_of(runner)) if fault.probe in asked]
     for fault in faults:
         if kinds and fault.kind not in kinds:
             continue

@@ -16,6 +16,7 @@ from harness.teeth.operators import faults_of
 from harness.teeth.operators.reading import misread
 from harness.teeth.scoring import Examiner, bank_plan, examine, examine_cell, sampled
 
+BOS = frozenset({"BOS and tokenizer"})
 GPT2 = Cell(case=Case(family="gpt2"), loading_mode="bridge", dtype="exact")
 
 
@@ -87,8 +88,9 @@ def test_every_small_fault_of_the_loudest_kinds_is_caught_in_exact_mode(mode):
 
 def test_the_bank_has_a_fault_of_every_class_that_it_names():
     had = set()
-    for family in ("gpt2", "gemma2", "bloom", "mixtral", "gpt_oss", "granite"):
-        cell = Cell(case=Case(family=family), loading_mode="hf_eager", dtype="exact")
+    eager = ("gpt2", "gemma2", "bloom", "mixtral", "gpt_oss", "granite")
+    for family, mode in (*((name, "hf_eager") for name in eager), ("gpt2", "bridge")):
+        cell = Cell(case=Case(family=family), loading_mode=mode, dtype="exact")
         checkpoint = References().of(cell).checkpoint
         had |= {each.kind for each in faults_of(body_of(load_port(cell, checkpoint)))}
     assert had == set(KINDS)
@@ -104,6 +106,14 @@ def test_a_probe_sees_what_a_comparison_cannot(family):
         "save_load",
     }
     assert {each.result for each in found} <= {"caught", "elsewhere"}
+
+
+def test_what_the_bridge_makes_of_a_text_is_asked_of_it():
+    found = list(examine(Case(family="gpt2"), "exact", ("bridge",), kinds=BOS))
+    assert {(each.probe, each.expected, each.result) for each in found} == {
+        ("tokens", "tokens", "caught")
+    }
+    assert len(found) == 3
 
 
 def test_threads_are_as_many_as_before():

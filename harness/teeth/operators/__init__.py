@@ -12,6 +12,7 @@ from harness.teeth.operators import (
     positions,
     reading,
     sequences,
+    tokens,
 )
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ OPERATORS: Final = (
     *blocks.OPERATORS,
     *reading.OPERATORS,
     *sequences.OPERATORS,
+    *tokens.OPERATORS,
 )
 
 
