@@ -13,7 +13,14 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from harness.case import Case, Cell, Limitation, Prompt
-    from harness.record import read_cells, read_controls, read_deltas, read_prompts, read_run
+    from harness.record import (
+        read_cells,
+        read_controls,
+        read_deltas,
+        read_positions,
+        read_prompts,
+        read_run,
+    )
 
 _WHERE = {
     "Case": "harness.case",
@@ -23,6 +30,7 @@ _WHERE = {
     "read_cells": "harness.record",
     "read_controls": "harness.record",
     "read_deltas": "harness.record",
+    "read_positions": "harness.record",
     "read_prompts": "harness.record",
     "read_run": "harness.record",
 }
@@ -35,6 +43,7 @@ __all__ = [
     "read_cells",
     "read_controls",
     "read_deltas",
+    "read_positions",
     "read_prompts",
     "read_run",
 ]

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SCHEMA_VERSION: Final = 4
-Kind = Literal["cells", "controls", "deltas", "fingerprints", "prompts"]
+Kind = Literal["cells", "controls", "deltas", "fingerprints", "positions", "prompts"]
 Row = Mapping[str, Any]
 
 VERDICTS: Final = ("pass", "fail", "known", "stale", "error", "unavailable")
@@ -188,6 +188,17 @@ COLUMNS: Final[dict[str, tuple[Column, ...]]] = {
         _column("words", _TEXT, "what the cell said of itself, or why nothing was planted"),
         _column("seconds", _REAL, "wall time of the cell with the fault, seconds"),
     ),
+    "positions": (
+        _column("run_id", _LABEL, "the run's folder name"),
+        _column("cell_id", _LABEL, "a comparison that is not as it should be"),
+        _column("prompt_id", _LABEL, "smallest prompt known to fail, key into prompts"),
+        _column("site", _LABEL, "first failing site"),
+        _column("row", _WHOLE, "row of the batch, from 0"),
+        _column("position", _WHOLE, "position in the row, from 0; of attention, the query's"),
+        _column("token", _WHOLE, "token id there", "the site's positions are a decoder's"),
+        _column("max_abs", _MEASURED, "largest |port - reference| there, the relation taken out"),
+        _column("rel_l2", _MEASURED, "‖port - reference‖ / ‖reference‖ there", "all is zero there"),
+    ),
     "prompts": (
         _column("run_id", _LABEL, "the run's folder name"),
         _column("cell_id", _LABEL, "the cell that ran it"),
@@ -347,6 +358,11 @@ def read_prompts(path: str | Path, *, cell: str = "*") -> pd.DataFrame:
 def read_controls(path: str | Path) -> pd.DataFrame:
     """Read a run's controls, one row per family and port; its cells do not count them."""
     return _read(path, "controls")
+
+
+def read_positions(path: str | Path, *, cell: str = "*") -> pd.DataFrame:
+    """Read how far apart the sides are by position, at each first failing site."""
+    return _read(path, "positions", cell)
 
 
 def read_fingerprints(path: str | Path, *, part: str = "*") -> pd.DataFrame:

@@ -14,7 +14,7 @@ JUDGING = READING | {"bounds"}
 MODELS = JUDGING | {"provenance", "cache", "coverage", "exact"}
 MEASURING = MODELS | {"models"}
 BELOW = MEASURING | {"measure", "judge", "report", "selection", "scheduling", "versions"}
-BELOW |= {"profile", "known", "teeth"}
+BELOW |= {"profile", "known", "teeth", "page"}
 COMMANDS = BELOW | {"gating", "searching", "cli_names"}
 COMMANDS |= {"cli_compatibility"}
 COMMANDS |= {"cli_convert", "cli_coverage", "cli_explain", "cli_gate", "cli_search", "cli_shrink"}
@@ -37,6 +37,7 @@ ROOMS = {
     "cache": set(),
     "versions": JUDGING | {"provenance", "profile", "selection", "cache", "judge"},
     "report": JUDGING | {"judge", "coverage"},
+    "page": JUDGING | {"judge", "report", "coverage"},
     "profile": BASE,
     "selection": BASE | {"profile"},
     "known": MODELS | {"models", "profile", "selection"},

@@ -17,6 +17,7 @@ READERS = {
     "deltas": record.read_deltas,
     "fingerprints": record.read_fingerprints,
     "controls": record.read_controls,
+    "positions": record.read_positions,
     "prompts": record.read_prompts,
 }
 LABEL, TOKENS = pa.dictionary(pa.int32(), pa.string()), pa.list_(pa.list_(pa.int64()))
@@ -69,7 +70,7 @@ def run(tmp_path):
 
 @pytest.fixture
 def whole_run(run):
-    for kind in ("prompts", "fingerprints", "deltas", "controls", "cells"):
+    for kind in ("prompts", "fingerprints", "deltas", "controls", "positions", "cells"):
         for cell in ("a.bridge.exact", "b.bridge.exact"):
             write_part(run, kind, cell, [plain_row(kind, cell_id=cell)])
     return run

@@ -172,6 +172,7 @@ def _describe_failure(
             outcome.deltas += comparer.deltas(smallest)
         prompt = smallest
     outcome.smallest = prompt.prompt_id
+    outcome.positions = comparer.positions(prompt, str(first["site"]))
     # On a single token nearly every relation holds: the longest failing prompt can tell them apart.
     longest = max(
         (p for p in outcome.prompts if fails_at(outcome.deltas, p, str(first["site"]))),

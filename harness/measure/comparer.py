@@ -14,6 +14,7 @@ from harness.measure.columns import logit_numbers, numbers, real_positions
 from harness.measure.compare import brought_together, compare, identical, relative_distance
 from harness.measure.entries import by_x, entries, spread
 from harness.measure.fingerprint import Fingerprint
+from harness.measure.positions import by_position
 from harness.measure.references import Reference, numerics_of
 from harness.measure.relations import EQUAL, Relation, relation_for, tightest_relation
 from harness.measure.routing import NO_FLIPS, experts_chosen, flips_between
@@ -185,6 +186,14 @@ class CellComparer:
         else:
             within = bounds.ERROR_RATIO_BOUND[self.cell.dtype] * 10 * torch.finfo(actual.dtype).eps
         return tightest_relation(actual, expected, counts, within=within)
+
+    def positions(self, prompt: Prompt, site: str) -> list[Row]:
+        """Say how far apart the sides are at each position of a prompt, at a site."""
+        with numerics_of(self.cell.dtype):
+            actual = capture(self.port, prompt, self.compared)[site]
+        expected = self.reference.activations(prompt, keep=False)[site]
+        relation, dtype = self.relations[site], self.cell.dtype
+        return list(by_position(actual, expected, prompt, site, relation=relation, dtype=dtype))
 
     def _distance(
         self,

@@ -111,7 +111,8 @@ class Fingerprint:
             self.sketch += found
             self.projections.append(float(found.sum()))
         if difference is not None:
-            self.difference += sketch(difference, seed=seed)
+            with np.errstate(invalid="ignore"):  # infinities of both signs have no sum; NaN says so
+                self.difference += sketch(difference, seed=seed)
         self.number += number
         self.total += float(values.sum())
         self.masked += masked

@@ -68,6 +68,7 @@ class CellResult:
     deltas: tuple[Row, ...]
     prompts: tuple[Row, ...]
     fingerprints: dict[str, tuple[Row, ...]]
+    positions: tuple[Row, ...] = ()
 
     @property
     def verdict(self) -> str:
@@ -94,6 +95,7 @@ class Outcome:
         self.unjudged = 0
         self.fingerprinted: frozenset[str] = frozenset()
         self.fingerprints: dict[str, list[Row]] = {}
+        self.positions: list[Row] = []
 
     def counts(self) -> Row:
         """Give the columns of the cell's row that sum up its deltas."""

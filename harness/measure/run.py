@@ -77,6 +77,7 @@ def measure_cell(
             name: tuple(_fingerprint_row(found, axes) for found in rows)
             for name, rows in outcome.fingerprints.items()
         },
+        positions=tuple({"run_id": run_id, "cell_id": cell.id, **row} for row in outcome.positions),
     )
 
 

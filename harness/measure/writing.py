@@ -48,6 +48,8 @@ def write_result(run: Path, result: CellResult) -> None:
         write_part(run, "deltas", name, result.deltas)
     if result.prompts:
         write_part(run, "prompts", name, result.prompts)
+    if result.positions:
+        write_part(run, "positions", name, result.positions)
     for part, rows in result.fingerprints.items():
         # The cells of one case share those of their reference, and the first writes them.
         if rows and (part == name or not (run / "fingerprints" / f"{part}.parquet").exists()):

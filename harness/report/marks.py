@@ -23,10 +23,10 @@ def forced_words(relation: str) -> str:
 
 
 def named_families(cells: pd.DataFrame) -> pd.Series:
-    """Give the family of each cell, with its checkpoint where that is not the synthetic one."""
+    """Give the family of each cell, with its checkpoint where that has a name of its own."""
     families = cells.family.astype(str)
-    sizes = cells.checkpoint.astype(str).str.partition(":")[2]
-    return families.where(cells.checkpoint == "synthetic", families + "@" + sizes)
+    names = cells.checkpoint.astype(str).str.partition(":")[2]
+    return families.where(names == "", families + "@" + names)
 
 
 def name_of(cell: Row) -> str:

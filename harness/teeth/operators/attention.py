@@ -31,6 +31,7 @@ _MASK_AXES: Final = 4
 
 # Doge hides each key whose mask is not 0, and MPT each whose mask is True: no number counts there.
 _SEEN_OR_NOT: Final = frozenset({"doge", "mpt"})
+_TAKES_BOOLEANS_ALONE: Final = frozenset({"mpt"})
 
 
 def attentions(body: Body) -> Iterator[tuple[str, nn.Module]]:
@@ -65,6 +66,7 @@ def mask(body: Body) -> Iterator[Fault]:
     for prefix, module in attentions(body):
         if prefix.startswith("encoder_") or "cross" in prefix:
             continue
+        as_given = body.family.name in _TAKES_BOOLEANS_ALONE
         for name, size, change, kind in _MASKS:
             if kind == "mask constant" and body.family.name in _SEEN_OR_NOT:
                 continue
@@ -73,8 +75,8 @@ def mask(body: Body) -> Iterator[Fault]:
                 name=name,
                 size=size,
                 site=f"{prefix}.attn_scores",
-                plant=partial(hooked, module, _Masked(change), side="in"),
-                harsh=partial(hooked, module, _Masked(_uniform), side="in"),
+                plant=partial(hooked, module, _Masked(change, as_given=as_given), side="in"),
+                harsh=partial(hooked, module, _Masked(_uniform, as_given=as_given), side="in"),
             )
 
 
@@ -164,10 +166,13 @@ def sinks(body: Body) -> Iterator[Fault]:
 
 
 class _Masked:
-    """Gives an attention another mask: the one that it is given, or the causal one, changed."""
+    """Gives an attention another mask: the one that it is given, or the causal one, changed.
 
-    def __init__(self, change: Callable[[Tensor], Tensor]) -> None:
-        self.change = change
+    It is given numbers, as most attentions take; `as_given` keeps a boolean mask one.
+    """
+
+    def __init__(self, change: Callable[[Tensor], Tensor], *, as_given: bool) -> None:
+        self.change, self.as_given = change, as_given
 
     def __call__(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         given = [*args, *kwargs.values()]
@@ -178,7 +183,7 @@ class _Masked:
             return args, kwargs
         states = args[0] if args else kwargs["hidden_states"]
         made = self.change(_as_floats(found, states))
-        if found.dtype == torch.bool:
+        if self.as_given and found.dtype == torch.bool:
             made = (made < 0) == _hides(found)
         return (
             tuple(made if each is found else each for each in args),
