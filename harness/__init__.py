@@ -20,7 +20,9 @@ if TYPE_CHECKING:
         read_positions,
         read_prompts,
         read_run,
+        read_versions,
     )
+    from harness.report.gate_rows import read_gate
 
 _WHERE = {
     "Case": "harness.case",
@@ -30,9 +32,11 @@ _WHERE = {
     "read_cells": "harness.record",
     "read_controls": "harness.record",
     "read_deltas": "harness.record",
+    "read_gate": "harness.report.gate_rows",
     "read_positions": "harness.record",
     "read_prompts": "harness.record",
     "read_run": "harness.record",
+    "read_versions": "harness.record",
 }
 
 __all__ = [
@@ -43,9 +47,11 @@ __all__ = [
     "read_cells",
     "read_controls",
     "read_deltas",
+    "read_gate",
     "read_positions",
     "read_prompts",
     "read_run",
+    "read_versions",
 ]
 
 

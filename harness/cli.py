@@ -26,7 +26,7 @@ from harness import (
     cli_teeth,
 )
 from harness.case import BY_PROCESSING
-from harness.cli_names import RUNS, found_run
+from harness.cli_names import RUNS, check_cell, found_run
 from harness.errors import HarnessError, UsageError
 from harness.selection import checked_relation, option_of, selection_of
 
@@ -155,16 +155,26 @@ def replay(
 @app.command()
 def show(
     run: Annotated[Path, typer.Argument(help="a run's folder or name")] = Path("latest"),
+    cell: Annotated[str, typer.Argument(help="one cell of it, by its id")] = "",
     *,
     messages: Annotated[bool, typer.Option(help="with the message of each failure")] = False,
 ) -> None:
-    """Print a run's table, its failures, and what was not measured."""
+    """Print a run's table, its failures, and what was not measured; or one cell over its layers."""
+    from harness.record import finished_cells
+    from harness.report.layers import print_cell
     from harness.report.words import print_run
 
     console = Console(highlight=False, soft_wrap=True)
-    print_run(
-        found_run(run), write=lambda line: console.print(line, markup=False), messages=messages
-    )
+    folder = found_run(run)
+
+    def write(line: str) -> None:
+        console.print(line, markup=False)
+
+    if cell:
+        check_cell(cell, sorted(finished_cells(folder)), run=folder)
+        print_cell(folder, cell, write=write)
+    else:
+        print_run(folder, write=write, messages=messages)
 
 
 @app.command()

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from packaging.version import Version
 
 from harness.case import BY_PROCESSING
 from harness.errors import RunFolderError
@@ -324,6 +325,16 @@ def read_run(path: str | Path) -> dict[str, Any]:
         )
         raise RunFolderError(message)
     return described
+
+
+def read_versions(path: str | Path) -> dict[str, Version]:
+    """Read the versions of the packages that a run was measured with, to be compared as such.
+
+    Raises:
+        RunFolderError: the folder is not a run, or of another schema version.
+    """
+    packages = read_run(path).get("packages", {})
+    return {name: Version(version) for name, version in packages.items() if version}
 
 
 def asked_relation(described: Mapping[str, Any]) -> str:

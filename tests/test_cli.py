@@ -211,6 +211,20 @@ def test_a_run_is_found_by_its_name_or_path_and_as_the_latest(name, call):
 
 
 @pytest.mark.usefixtures("a_run")
+def test_a_cell_is_shown_over_its_layers(call):
+    code, out, _ = call("show", "a-run", "gpt2-default.hf_sdpa.float32")
+    assert code == 0
+    assert "resid_post" in out
+    assert "pass: every site is as it should be" in out
+
+
+@pytest.mark.usefixtures("a_run")
+def test_a_cell_that_is_not_there_is_not_shown(call):
+    code, _, said = call("show", "a-run", "gpt2-default.hf_sdpa.float16")
+    assert (code, "has no cell 'gpt2-default.hf_sdpa.float16'; did you mean" in said) == (2, True)
+
+
+@pytest.mark.usefixtures("a_run")
 def test_a_cell_that_is_measured_again_and_gives_the_same_is_green(call):
     code, out, _ = call("replay", "a-run", "gpt2-default.hf_sdpa.float32")
     assert code == 0

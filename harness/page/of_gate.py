@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import pandas as pd
 
 from harness.case import LOADING_MODES, PROBES
-from harness.errors import RunFolderError
 from harness.judge.gate import VERDICTS, WORSE
 from harness.judge.moves import drift_at
 from harness.judge.sides import read_side
 from harness.page.of_run import AXES, in_order
 from harness.page.packing import labels, number
+from harness.report.gate_rows import gate_json
 from harness.report.marks import named_families
 
 if TYPE_CHECKING:
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 
-GATE: Final = "gate.json"
 _TEXTS: Final = ("verdict", "reason", "attribution", "nature", "first_site")
 _DRIFTS: Final = ("drift", "drift_reference", "drift_port", "drift_logits")
 _QUIET: Final = frozenset({"unchanged", "unmeasured"})
@@ -34,7 +32,7 @@ def data_of_gate(folder: Path) -> dict[str, Any]:
     Raises:
         RunFolderError: the folder holds no gate.json that this release can read.
     """
-    gate = _read(folder / GATE)
+    gate = gate_json(folder)
     rows: list[Row] = gate["cells"]
     cells = pd.DataFrame(rows, columns=list(rows[0]) if rows else [*AXES, *_TEXTS, *_DRIFTS])
     moved = [row for row in rows if row["verdict"] not in _QUIET]
@@ -63,22 +61,6 @@ def data_of_gate(folder: Path) -> dict[str, Any]:
         "prompts": {row["cell_id"]: _prompt(row["prompt"]) for row in moved if row["prompt"]},
         "moves": _moves(folder, gate, moved),
     }
-
-
-def _read(file: Path) -> dict[str, Any]:
-    from harness.report.gates import SCHEMA_VERSION  # noqa: PLC0415 - with its xml, when asked
-
-    try:
-        gate = json.loads(file.read_text(encoding="utf-8"))
-        version = gate["schema_version"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        message = f"{file} is no gate ({error}); next: harness gate --out {file.parent}"
-        raise RunFolderError(message) from error
-    if version != SCHEMA_VERSION:
-        message = f"{file}: schema_version={version}, but should be {SCHEMA_VERSION}; gate again"
-        raise RunFolderError(message)
-    found: dict[str, Any] = gate
-    return found
 
 
 def _again(value: float | str | None) -> float | str | None:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from harness.case import EXACT
 from harness.page.packing import labels, numbers
+from harness.report.shares import shares_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,7 +34,7 @@ def sites_of(deltas: pd.DataFrame, cell_ids: Sequence[str]) -> dict[str, Any]:
     places = deltas.cell_id.astype(str).map({name: row for row, name in enumerate(cell_ids)})
     sites = deltas.site.astype("category")
     rows = deltas.assign(
-        share=_shares(deltas),
+        share=shares_of(deltas),
         place=places.astype("int64"),
         key=places.to_numpy() * len(sites.cat.categories) + sites.cat.codes.to_numpy(),
         order=np.arange(len(deltas)),
@@ -55,13 +55,3 @@ def sites_of(deltas: pd.DataFrame, cell_ids: Sequence[str]) -> dict[str, Any]:
         "passed_through": worst.passed_through.astype(int).tolist(),
         **{name: numbers(worst[name].tolist()) for name in _NUMBERS},
     }
-
-
-def _shares(deltas: pd.DataFrame) -> np.ndarray:
-    exact = deltas["dtype"].astype(str) == EXACT
-    bitwise = deltas.bound == 0.0
-    judged = np.where(exact | bitwise, deltas.rel_l2, deltas.error_ratio)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        share = judged / deltas.bound.to_numpy()
-    share = np.where(bitwise, np.where(judged == 0.0, 0.0, np.inf), share)
-    return np.where(np.isnan(share), np.inf, share)

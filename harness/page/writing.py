@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, Final
 import jinja2
 from plotly.offline import get_plotlyjs
 
-from harness.page.of_gate import GATE, data_of_gate
+from harness.page.of_gate import data_of_gate
 from harness.page.of_run import data_of_run
 from harness.page.packing import packed
+from harness.report.gate_rows import FILE
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,7 +29,7 @@ def data_of(folder: Path) -> dict[str, Any]:
         RunFolderError: the folder is neither, or of another schema version.
     """
     is_run = (folder / "run.json").is_file()
-    return data_of_run(folder) if is_run or not (folder / GATE).is_file() else data_of_gate(folder)
+    return data_of_run(folder) if is_run or not (folder / FILE).is_file() else data_of_gate(folder)
 
 
 def html(data: dict[str, Any]) -> str:

@@ -107,7 +107,7 @@ def print_run(run: Path, *, write: Callable[[str], Any], messages: bool = False)
     compared, probed = cells[cells.probe.isna()], cells[cells.probe.notna()]
     for part, table_of, key in ((compared, _matrix, _KEY), (probed, probe_table, PROBE_KEY)):
         if not part.empty:
-            for line in _rendered(table_of(part)).splitlines():
+            for line in rendered(table_of(part)).splitlines():
                 write(line.rstrip())
             write(key)
     if messages:
@@ -206,7 +206,8 @@ def _entry(cells: pd.DataFrame) -> str:
     return " ".join(parts)
 
 
-def _rendered(table: Table) -> str:
+def rendered(table: Table) -> str:
+    """Give a table as the lines of a terminal of a fixed width, without colours."""
     console = Console(file=io.StringIO(), width=_WIDTH, record=True)
     console.print(table)
     return console.export_text()

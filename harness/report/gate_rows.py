@@ -1,0 +1,100 @@
+"""gate.json read back: as it is, and as a DataFrame with a row per cell."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from harness.errors import RunFolderError
+from harness.judge.gate import VERDICTS
+from harness.report.gates import SCHEMA_VERSION
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FILE: Final = "gate.json"
+_LABELS: Final = (
+    "cell_id",
+    "family",
+    "variant",
+    "checkpoint",
+    "loading_mode",
+    "dtype",
+    "device",
+    "probe",
+    "attribution",
+    "nature",
+    "first_site",
+)
+_NUMBERS: Final = ("drift", "drift_reference", "drift_port", "drift_logits")
+
+
+def gate_json(path: str | Path) -> dict[str, Any]:
+    """Read gate.json of a gate, given by its folder or by the file.
+
+    Raises:
+        RunFolderError: there is none, or it is of another schema version.
+    """
+    file = Path(path) if Path(path).suffix == ".json" else Path(path) / FILE
+    try:
+        gate = json.loads(file.read_text(encoding="utf-8"))
+        version = gate["schema_version"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        message = f"{file} is no gate ({error}); next: harness gate --out {file.parent}"
+        raise RunFolderError(message) from error
+    if version != SCHEMA_VERSION:
+        message = (
+            f"{file}: schema_version={version}, but should be {SCHEMA_VERSION}; "
+            "read it with the release of the harness that wrote it, or gate again"
+        )
+        raise RunFolderError(message)
+    found: dict[str, Any] = gate
+    return found
+
+
+def read_gate(path: str | Path) -> pd.DataFrame:
+    """Read a gate, one row per cell.
+
+    Axes, `verdict` (in the order of the verdicts), `attribution` (who moved: reference, port,
+    both, none), `nature` (meaning or rounding) and `first_site` are categories. `worse` is a
+    bool; `drift` and its like are relative to the old norm; `error_old` and `error_new` are the
+    largest error ratio over sites, in exact mode rel_l2; `moved_by` and `lost_sites` are words by
+    spaces; `reason` is in words. `attrs` hold `overall`, `baseline`, `candidate` and `packages`,
+    the pairs of versions (old, new) of those that differ.
+
+    Args:
+        path: The gate's folder, or its gate.json.
+
+    Raises:
+        RunFolderError: there is none, or it is of another schema version.
+    """
+    import pandas as pd  # noqa: PLC0415 - half a second, when a frame is asked for
+
+    gate = gate_json(path)
+    rows = [
+        {
+            **{name: cell[name] for name in _LABELS},
+            "verdict": cell["verdict"],
+            "worse": bool(cell["worse"]),
+            **{name: _number(cell[name]) for name in _NUMBERS},
+            "error_old": _number(cell["error_ratio"]["old"]),
+            "error_new": _number(cell["error_ratio"]["new"]),
+            "moved_by": " ".join(cell["moved_by"]),
+            "lost_sites": " ".join(cell["lost_sites"]),
+            "reason": cell["reason"],
+        }
+        for cell in gate["cells"]
+    ]
+    frame = pd.DataFrame(rows, columns=None if rows else [*_LABELS, "verdict", "worse", *_NUMBERS])
+    frame = frame.astype(dict.fromkeys(_LABELS, "category"))
+    frame["verdict"] = pd.Categorical(frame.verdict, categories=list(VERDICTS), ordered=True)
+    frame.attrs = {name: gate[name] for name in ("overall", "baseline", "candidate")}
+    frame.attrs["packages"] = {
+        each["name"]: (each["old"], each["new"]) for each in gate["packages"]
+    }
+    return frame
+
+
+def _number(value: float | str | None) -> float | None:
+    return None if value is None else float(value)
