@@ -21,6 +21,7 @@ from harness import (
     cli_coverage,
     cli_explain,
     cli_gate,
+    cli_report,
     cli_search,
     cli_shrink,
     cli_teeth,
@@ -40,6 +41,7 @@ cli_coverage.register(app)
 cli_compatibility.register(app)
 cli_convert.register(app)
 cli_explain.register(app)
+cli_report.register(app)
 cli_shrink.register(app)
 cli_teeth.register(app)
 

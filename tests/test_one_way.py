@@ -18,7 +18,7 @@ BELOW |= {"profile", "known", "teeth", "page"}
 COMMANDS = BELOW | {"gating", "searching", "cli_names"}
 COMMANDS |= {"cli_compatibility"}
 COMMANDS |= {"cli_convert", "cli_coverage", "cli_explain", "cli_gate", "cli_search", "cli_shrink"}
-COMMANDS |= {"cli_progress", "cli_teeth"}
+COMMANDS |= {"cli_progress", "cli_report", "cli_teeth"}
 
 # Each room, and the rooms that it may import besides itself.
 ROOMS = {
@@ -55,6 +55,7 @@ ROOMS = {
     "cli_progress": set(),
     "cli_names": BASE | {"profile", "selection"},
     "cli_explain": BELOW | {"cli_names"},
+    "cli_report": BELOW | {"cli_names"},
     "cli": COMMANDS,
     "__init__": COMMANDS | {"plugin", "cli"},  # the facade: anything, but only lazily
 }

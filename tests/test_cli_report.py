@@ -1,0 +1,59 @@
+"""`harness report`: a page of a run by its name, of a gate by its folder, and what is refused."""
+
+import sys
+
+import pytest
+
+from harness import cli
+from harness.case import Case, Cell
+from harness.judge.gate import Gate, GateCell
+from harness.measure.references import References
+from harness.measure.run import Plan, measure_cell
+from harness.measure.writing import open_run, write_result
+from harness.report.gates import write_gate
+
+
+@pytest.fixture
+def call(tmp_path, monkeypatch, capfd):
+    """Give a function that calls the command beside a run and a gate: code, output, errors."""
+    monkeypatch.chdir(tmp_path)
+    run = tmp_path / "reports/runs/a-run"
+    open_run(run, selection={}, plan={})
+    cell = Cell(case=Case(family="gpt2"), loading_mode="hf_sdpa", dtype="exact")
+    plan = Plan(drawn=0)
+    write_result(run, measure_cell(cell, run_id="a-run", references=References(), plan=plan))
+    axes = {"family": "gpt2", "variant": "default", "checkpoint": "synthetic", "device": "cpu"}
+    moved = GateCell(
+        **axes, cell_id="c", loading_mode="bridge", dtype="exact", verdict="broke", worse=True
+    )
+    write_gate(Gate(baseline="old", candidate="new", cells=(moved,)), tmp_path / "a-gate")
+
+    def run_command(*arguments):
+        monkeypatch.setattr(sys, "argv", ["harness", "report", *arguments])
+        with pytest.raises(SystemExit) as left:
+            cli.main()
+        said = capfd.readouterr()
+        return left.value.code or 0, said.out, said.err
+
+    return run_command
+
+
+@pytest.mark.parametrize(("what", "title"), [("a-run", "a-run"), ("a-gate", "old → new")])
+def test_a_page_is_written_of_a_run_or_a_gate(what, title, call, tmp_path):
+    code, out, _ = call(what, "--html", "pages/it.html")
+    assert (code, out.startswith("written: pages/it.html, "), title in out) == (0, True, True)
+    assert f"<title>{title}</title>" in (tmp_path / "pages/it.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("another", "--html", "it.html"), "another is not a run"),
+        (("a-run",), "nothing is asked for"),
+        (("a-run", "--html", "reports"), "is a folder"),
+    ],
+)
+def test_what_cannot_be_written_is_refused(arguments, said, call, tmp_path):
+    code, _, errors = call(*arguments)
+    assert (code, said in errors) == (2, True)
+    assert not (tmp_path / "it.html").exists()
