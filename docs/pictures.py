@@ -1,4 +1,4 @@
-"""Makes the pictures of the pages that README shows: `python docs/pictures.py PAGE[#ADDRESS] PNG`."""
+"""Makes the pictures of pages that README shows: `python docs/pictures.py PAGE[#ADDRESS] PNG`."""
 
 import shutil
 import sys
