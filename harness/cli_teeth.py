@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _WIDTH = 110
 _SEEDS_ELSEWHERE = 2
+_NAMED = ("torch", "transformers", "transformer-lens")
 
 
 def register(app: typer.Typer) -> None:
@@ -70,6 +71,7 @@ def teeth(
     console.print(score_table(findings))
     for line in (*sums(findings), *not_green(findings), *survivors(findings, dtype=EXACT)):
         print(line)
+    print(_measured_with())
     print(f"rows: {out}")
     raise typer.Exit(0 if is_good(findings) else 1)
 
@@ -109,8 +111,18 @@ def quiet(
     red = list(alarms(verdicts))
     for line in (*not_asked(verdicts), *red):
         print(line)
+    print(_measured_with())
     print(f"rows: {out}")
     raise typer.Exit(1 if red else 0)
+
+
+def _measured_with() -> str:
+    """Say on which day, and with which versions."""
+    from harness.provenance import gather
+
+    here = gather()
+    versions = ", ".join(f"{name} {here['packages'][name]}" for name in _NAMED)
+    return f"measured {here['started'][:10]} with {versions}, on {here['cpu']}"
 
 
 def _elsewhere(spec: str, verdicts: pd.DataFrame) -> pd.DataFrame:

@@ -1,5 +1,7 @@
 """The commands `harness teeth` and `harness quiet`, on one family."""
 
+from importlib.metadata import version
+
 import pandas as pd
 import pytest
 
@@ -27,6 +29,7 @@ def test_faults_of_a_family_are_planted_caught_and_written_down(call):
     assert code == 0
     assert "exact: caught" in out
     assert "(100.00%)" in out
+    assert f"transformers {version('transformers')}" in out
     assert set(pd.read_parquet("teeth.parquet").kind) == {"epsilon"}
 
 
@@ -49,7 +52,7 @@ def test_a_cell_that_differs_without_a_fault_is_named_and_not_asked(call):
     asked = ("--family", "gptj", "--mode", "bridge", "--dtype", "exact", "--kind", "parameter")
     code, out, _ = call("teeth", *asked)
     assert code == 1
-    assert "not examined: gptj-default bridge exact: " in out
+    assert "not examined: gptj-default bridge (exact): " in out
 
 
 def test_a_false_alarm_is_red(call, monkeypatch):

@@ -98,14 +98,21 @@ def sums(findings: pd.DataFrame) -> Iterator[str]:
 
 
 def not_green(findings: pd.DataFrame) -> Iterator[str]:
-    """Give a line for each cell that was not examined, being red without a fault."""
-    for _, row in findings[findings.result == "not green"].iterrows():
-        probe = f" {row.probe}" if isinstance(row.probe, str) else ""
-        yield (
-            f"not examined: {row.family}-{row.variant} {row.loading_mode} {row['dtype']}{probe}: "
-            f"{row.words.splitlines()[0][:160]}"
-        )
+    """Give a line for what was not examined, being red without a fault: cells of one reason."""
+    rows = findings[findings.result == "not green"]
+    told = rows.assign(
+        case=rows.family + "-" + rows.variant,
+        asked=rows.probe.fillna("").astype(str),
+        why=rows.words.str.split("\n").str[0].str.slice(0, _REASON),
+    )
+    for (case, asked, why), cells in told.groupby(["case", "asked", "why"], sort=False):
+        modes, dtypes = (", ".join(cells[axis].unique()) for axis in ("loading_mode", "dtype"))
+        probe = f" {asked}" if asked else ""
+        yield f"not examined: {case} {modes} ({dtypes}){probe}: {why}"
 
+
+_REASON: Final = 90
+"""Characters of a reason that are told."""
 
 _TOLD: Final = ("survived", "elsewhere", "raised")
 

@@ -81,8 +81,21 @@ def test_without_exact_mode_nothing_is_judged():
 def test_a_cell_that_is_red_without_a_fault_is_told_and_not_counted():
     red = finding("not green", words="port differs\nand more", found="embed")
     found = pd.DataFrame([finding("caught"), red])
-    assert list(not_green(found)) == ["not examined: gpt2-default bridge exact: port differs"]
+    assert list(not_green(found)) == ["not examined: gpt2-default bridge (exact): port differs"]
     assert "1/1" in told(score_table(found))
+
+
+def test_cells_that_are_red_for_one_reason_are_told_together():
+    modes, dtypes = ("bridge", "bridge_compat"), ("exact", "float32")
+    found = pd.DataFrame(
+        [
+            finding("not green", words="differs", loading_mode=mode, dtype=dtype)
+            for mode in modes
+            for dtype in dtypes
+        ]
+    )
+    told = "not examined: gpt2-default bridge, bridge_compat (exact, float32): differs"
+    assert list(not_green(found)) == [told]
 
 
 @pytest.mark.parametrize(
