@@ -107,7 +107,7 @@ def not_green(findings: pd.DataFrame) -> Iterator[str]:
     )
     for (case, asked, why), cells in told.groupby(["case", "asked", "why"], sort=False):
         modes, dtypes = (", ".join(cells[axis].unique()) for axis in ("loading_mode", "dtype"))
-        probe = f" {asked}" if asked else ""
+        probe = f" {asked}" if str(asked) else ""
         yield f"not examined: {case} {modes} ({dtypes}){probe}: {why}"
 
 
