@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from harness.bounds import EXACT_BOUND
+from harness.case import EXACT
 from harness.report.entries import LEGEND, mode_entry, probes_entry
 from harness.report.markdown import table
 from harness.report.reasons import not_measured, what_differs
@@ -72,7 +74,8 @@ def markdown(page: Page, cells: pd.DataFrame) -> str:
         cells: The run's cells, each of an architecture that the page knows.
     """
     found = standings(cells, page.architectures)
-    lines = [*_heading(page, found), "", *_counts(page, found), "", LEGEND, ""]
+    lines = [*_heading(page, found), "", *_counts(page, found), ""]
+    lines += [*_worst_green(found), "", LEGEND, ""]
     lines += [
         *_matrix(page, found),
         "",
@@ -134,6 +137,22 @@ def _counts(page: Page, found: Sequence[Standing]) -> list[str]:
             for name, count in counted
         ],
     )
+
+
+def _worst_green(found: Sequence[Standing]) -> list[str]:
+    """Say per mode how far the worst of those that agree is off in true float64."""
+    lines = []
+    for mode in modes_in(found):
+        rows = [row for each in found for row in each.compared(mode)]
+        green = [row for row in rows if row["dtype"] == EXACT and outcome_of(row) == "pass"]
+        if green:
+            worst = max(green, key=lambda row: row["worst_rel_l2"])
+            lines.append(
+                f"- {mode}, true float64: of {len(green)} that agree the worst rel_l2 is "
+                f"{worst['worst_rel_l2']:.2g} ({worst['family']}-{worst['variant']}); "
+                f"{EXACT_BOUND:g} is allowed."
+            )
+    return lines
 
 
 def _by_state(name: str, states: Sequence[tuple[str, str]]) -> dict[str, list[str]]:

@@ -65,6 +65,17 @@ def page_of(*rows, narrowed="", place="docs", described=DESCRIBED):
     return markdown(page, pd.DataFrame(rows))
 
 
+def test_the_worst_of_what_agrees_in_true_float64_is_told_per_mode():
+    page = page_of(
+        row(worst_rel_l2=3e-16),
+        row(name="bert", worst_rel_l2=2e-15),
+        row(dtype="bfloat16", worst_rel_l2=1e-2),
+        row("known", mode="hf_sdpa", worst_rel_l2=1.0),
+    )
+    (told,) = (line for line in page.splitlines() if "true float64:" in line)
+    assert told.startswith("- bridge, true float64: of 2 that agree the worst rel_l2 is 2e-15 (ber")
+
+
 def entries(page, name="llama", kind="causal"):
     """Give what stands beside an architecture in the table, by the column's head."""
     lines = page.splitlines()
