@@ -20,28 +20,67 @@ def report(
     run: Annotated[Path, typer.Argument(help="folder of a run or of a gate, or a run's name")],
     *,
     html: Annotated[Path | None, typer.Option(help="write a page that opens from disk")] = None,
+    markdown: Annotated[
+        Path | None, typer.Option(help="write the summary of a job; `-` prints it")
+    ] = None,
+    annotations: Annotated[
+        bool, typer.Option(help="print a workflow command of GitHub for each red cell")
+    ] = False,
 ) -> None:
-    """Write a page of a run or a gate: one file, which needs no network."""
-    if html is None:
+    """Write a run or a gate for people: a page, a job's summary, annotations."""
+    if html is None and markdown is None and not annotations:
         message = f"nothing is asked for; next: harness report {run} --html page.html"
         raise UsageError(message)
-    _write_html(_found(run), html)
+    folder = _found(run)
+    if html is not None:
+        _write_html(folder, html)
+    if markdown is not None:
+        _write_markdown(folder, markdown)
+    if annotations:
+        _print_annotations(folder)
 
 
 def _found(run: Path) -> Path:
     """Give the folder of a gate by its path, or else that of a run by its path or name."""
+    return run if _is_gate(run) else found_run(run)
+
+
+def _is_gate(folder: Path) -> bool:
+    """Say whether a folder is a gate's alone: a run that was gated holds both, and is a run."""
     from harness.report.gate_rows import FILE
 
-    is_gate = (run / FILE).is_file() and not (run / "run.json").is_file()
-    return run if is_gate else found_run(run)
+    return (folder / FILE).is_file() and not (folder / "run.json").is_file()
 
 
 def _write_html(folder: Path, file: Path) -> None:
     from harness.page.writing import data_of, write_page
 
-    if file.is_dir():
-        message = f"--html {file} is a folder; next: give a file, such as {file / 'page.html'}"
-        raise UsageError(message)
+    _refuse_folder(file, "--html", "page.html")
     data = data_of(folder)
     write_page(data, file)
     print(f"written: {file}, {file.stat().st_size / 1e6:.1f} MB, of {data['title']}")
+
+
+def _write_markdown(folder: Path, file: Path) -> None:
+    from harness.report.summary import gate_markdown, run_markdown
+
+    _refuse_folder(file, "--markdown", "summary.md")
+    text = gate_markdown(folder) if _is_gate(folder) else run_markdown(folder)
+    if file == Path("-"):
+        print(text)
+        return
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text, encoding="utf-8")
+
+
+def _print_annotations(folder: Path) -> None:
+    from harness.report.annotations import of_gate, of_run
+
+    for line in of_gate(folder) if _is_gate(folder) else of_run(folder):
+        print(line)
+
+
+def _refuse_folder(file: Path, option: str, name: str) -> None:
+    if file.is_dir():
+        message = f"{option} {file} is a folder; next: give a file, such as {file / name}"
+        raise UsageError(message)

@@ -45,6 +45,23 @@ def test_a_page_is_written_of_a_run_or_a_gate(what, title, call, tmp_path):
     assert f"<title>{title}</title>" in (tmp_path / "pages/it.html").read_text()
 
 
+def test_a_summary_is_printed_or_written(call, tmp_path):
+    code, out, _ = call("a-gate", "--markdown", "-")
+    assert (code, out.startswith("### ✗ worse: old → new")) == (0, True)
+    code, _, _ = call("a-run", "--markdown", "summary.md")
+    assert code == 0
+    told = (tmp_path / "summary.md").read_text().splitlines()
+    # No control is planted by whoever measures a cell alone, so that its green proves nothing.
+    assert told[0] == "### ✗ a-run: 1 pass"
+    assert told[2].startswith("**First:** NO CONTROL of gpt2 through transformers")
+
+
+def test_red_cells_are_annotated(call):
+    code, out, _ = call("a-gate", "--annotations")
+    assert (code, out.splitlines()) == (0, ["::error title=c::broke"])
+    assert call("a-run", "--annotations")[1] == ""
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
