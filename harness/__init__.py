@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from harness.case import Case, Cell, Limitation, Prompt
+    from harness.history.reading import read_history
     from harness.record import (
         read_cells,
         read_controls,
@@ -33,6 +34,7 @@ _WHERE = {
     "read_controls": "harness.record",
     "read_deltas": "harness.record",
     "read_gate": "harness.report.gate_rows",
+    "read_history": "harness.history.reading",
     "read_positions": "harness.record",
     "read_prompts": "harness.record",
     "read_run": "harness.record",
@@ -48,6 +50,7 @@ __all__ = [
     "read_controls",
     "read_deltas",
     "read_gate",
+    "read_history",
     "read_positions",
     "read_prompts",
     "read_run",

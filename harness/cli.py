@@ -21,6 +21,7 @@ from harness import (
     cli_coverage,
     cli_explain,
     cli_gate,
+    cli_history,
     cli_report,
     cli_search,
     cli_shrink,
@@ -41,6 +42,7 @@ cli_coverage.register(app)
 cli_compatibility.register(app)
 cli_convert.register(app)
 cli_explain.register(app)
+cli_history.register(app)
 cli_report.register(app)
 cli_shrink.register(app)
 cli_teeth.register(app)

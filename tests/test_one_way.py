@@ -14,11 +14,11 @@ JUDGING = READING | {"bounds"}
 MODELS = JUDGING | {"provenance", "cache", "coverage", "exact"}
 MEASURING = MODELS | {"models"}
 BELOW = MEASURING | {"measure", "judge", "report", "selection", "scheduling", "versions"}
-BELOW |= {"profile", "known", "teeth", "page"}
+BELOW |= {"profile", "known", "teeth", "page", "history"}
 COMMANDS = BELOW | {"gating", "searching", "cli_names"}
 COMMANDS |= {"cli_compatibility"}
 COMMANDS |= {"cli_convert", "cli_coverage", "cli_explain", "cli_gate", "cli_search", "cli_shrink"}
-COMMANDS |= {"cli_progress", "cli_report", "cli_teeth"}
+COMMANDS |= {"cli_progress", "cli_history", "cli_report", "cli_teeth"}
 
 # Each room, and the rooms that it may import besides itself.
 ROOMS = {
@@ -37,7 +37,8 @@ ROOMS = {
     "cache": set(),
     "versions": JUDGING | {"provenance", "profile", "selection", "cache", "judge"},
     "report": JUDGING | {"judge", "coverage"},
-    "page": JUDGING | {"judge", "report", "coverage"},
+    "history": READING,
+    "page": JUDGING | {"judge", "report", "coverage", "history"},
     "profile": BASE,
     "selection": BASE | {"profile"},
     "known": MODELS | {"models", "profile", "selection"},
@@ -56,6 +57,7 @@ ROOMS = {
     "cli_names": BASE | {"profile", "selection"},
     "cli_explain": BELOW | {"cli_names"},
     "cli_report": BELOW | {"cli_names"},
+    "cli_history": BELOW | {"cli_names"},
     "cli": COMMANDS,
     "__init__": COMMANDS | {"plugin", "cli"},  # the facade: anything, but only lazily
 }

@@ -19,7 +19,7 @@ from harness.report.gate_rows import FILE
 if TYPE_CHECKING:
     from pathlib import Path
 
-_SCRIPTS: Final = ("data.js", "overview.js", "plots.js", "cell.js", "main.js")
+_SCRIPTS: Final = ("data.js", "overview.js", "plots.js", "cell.js", "history.js", "main.js")
 
 
 def data_of(folder: Path) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from harness.selection import NONE, Selection
 TABLE: Final = Path(__file__).with_name("rows.toml")
 RELATION: Final = "relation"
 AXES: Final = ("family", "variant", "mode", "dtype", "probe")
+ASKED: Final = (*AXES, "checkpoint")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,12 +100,13 @@ class Row:
     size: str
     reference: str
     probe: tuple[str, ...] = (NONE,)
+    checkpoint: tuple[str, ...] = ()
     note: str = ""
 
     @property
     def selection(self) -> Selection:
         """Give the cells that are asked."""
-        return Selection(**{axis: getattr(self, axis) for axis in AXES})
+        return Selection(**{axis: getattr(self, axis) for axis in ASKED})
 
     @property
     def asked(self) -> str:

@@ -18,8 +18,9 @@ async function main() {
   const data = await unpacked(document.getElementById("data").textContent);
   const cells = new Cells(data);
   const [overviewPlace, cellPlace, filter, verdict] = ["overview", "cell", "filter", "verdict"].map((id) => document.getElementById(id));
-  const overview = new Overview(cells, overviewPlace);
-  const view = new CellView(cells, cellPlace);
+  const isHistory = data.kind === "history";
+  const overview = isHistory ? new HistoryOverview(cells, overviewPlace) : new Overview(cells, overviewPlace);
+  const view = isHistory ? new HistoryCell(cells, cellPlace) : new CellView(cells, cellPlace);
   const there = data.verdicts.filter((name) => cells.columns.verdict.names.includes(name));
   verdict.append(make("option", { value: "" }, "all"), make("option", {}, "not green"), ...there.map((name) => make("option", {}, name)));
   document.getElementById("headline").append(headline(cells));

@@ -1,0 +1,1 @@
+"""Many runs of one question, one after another: trends, and where they took a step."""
