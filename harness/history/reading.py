@@ -112,8 +112,8 @@ def read_history(
     """Read the runs of a folder, one row per run and cell.
 
     `run_id` and `started` (UTC) say which run, `place` its place in time from 0; names, axes,
-    `verdict` and `first_site` are categories; `value` is what is judged, the largest over a cell's deltas:
-    rel_l2 in exact mode, else error_ratio ÷ chance_factor; `torch`, `transformers` and
+    `verdict` and `first_site` are categories; `value` is what is judged, the largest over a cell's
+    deltas: rel_l2 in exact mode, else error_ratio ÷ chance_factor; `torch`, `transformers` and
     `transformer_lens` are categories in the order of the versions; `segment` counts from 0 where a
     cell's checkpoint became another one: values of different segments are not comparable. `attrs`
     hold `left_out`: runs that are not in it, and why.
@@ -140,7 +140,7 @@ def read_history(
         message = f"no run of {folder} has a cell of {family}; next: harness history {folder}"
         raise RunFolderError(message)
     frame = pa.concat_tables(tables).unify_dictionaries().to_pandas(categories=["family"])
-    exact = (frame["dtype"].astype(str) == EXACT).to_numpy()
+    exact = (frame["dtype"] == EXACT).to_numpy()
     frame["value"] = np.where(exact, frame.worst_rel_l2, frame.worst_error_ratio)
     return _dated(frame.drop(columns=["worst_rel_l2", "worst_error_ratio"]), history)
 
@@ -158,14 +158,14 @@ def _tables(
 def _dated(frame: pd.DataFrame, history: History) -> pd.DataFrame:
     nights = history.nights
     place: NDArray[np.int64] = frame.place.to_numpy(np.int64)
-    frame["run_id"] = pd.Categorical.from_codes(place, [night.run_id for night in nights])
+    frame["run_id"] = _category(place, [night.run_id for night in nights])
     started = pd.to_datetime([night.started for night in nights], utc=True)
     frame["started"] = started[place]
     for column, package in PACKAGES.items():
         versions = [night.packages.get(package, "") for night in nights]
         names = sorted(set(versions), key=_version)
         codes: NDArray[np.int64] = np.array([names.index(version) for version in versions])
-        frame[column] = pd.Categorical.from_codes(codes[place], names, ordered=True)
+        frame[column] = _category(codes[place], names, ordered=True)
     # A cell that did not run has no digest, and says nothing of its checkpoint.
     cells = frame.cell_id.cat.codes
     known = frame.checkpoint_digest.cat.codes.astype(float).where(lambda code: code >= 0)
@@ -175,6 +175,12 @@ def _dated(frame: pd.DataFrame, history: History) -> pd.DataFrame:
     frame["segment"] = changed.groupby(cells, sort=False).cumsum().astype(int)
     frame.attrs["left_out"] = dict(history.left_out)
     return frame
+
+
+def _category(
+    codes: NDArray[np.int64], names: list[str], *, ordered: bool = False
+) -> pd.Categorical[str]:
+    return pd.Categorical.from_codes(codes, pd.Index(names), ordered=ordered)
 
 
 def _version(text: str) -> tuple[bool, Any]:

@@ -5,10 +5,11 @@ moves them by many. A step is a change of the mean, found by the optimal partiti
 a penalty for each step (Killick, Fearnhead and Eckley, Optimal detection of changepoints with a
 linear computational cost, JASA 2012), in the implementation of `ruptures` (Truong, Oudre and
 Vayatis, Selective review of offline change point detection methods, Signal Processing 2020).
-Distances are measured in the series' own noise, by the differences from one run to the next, which a
-step does not widen; nine of ten are smaller than what is taken, so that values which stand for a
-while, or jump now and then between two, are not taken to be quieter than they are. A maximum over positions of a normal series passes a penalty p by
-chance about n·exp(-p/2) times, so that p follows from how often chance may be taken for a step.
+Distances are measured in the series' own noise, by the differences from one run to the next, which
+a step does not widen; nine of ten are smaller than what is taken, so that values which stand for a
+while, or jump now and then between two, are not taken to be quieter than they are. The largest gain
+of a normal series passes a penalty p by chance about n·exp(-p/2) times, so that p follows from how
+often chance may be taken for a step.
 """
 
 from __future__ import annotations

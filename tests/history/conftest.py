@@ -1,54 +1,18 @@
-"""Histories written by hand: runs of cells with values and verdicts, night after night."""
+import functools
 
-import datetime as dt
-
-import numpy as np
-import pyarrow as pa
+import nights
 import pytest
-
-from harness.history.summaries import SCHEMA, write_summary
-from harness.record import SCHEMA_VERSION, write_json
-
-FIRST = dt.datetime(2026, 1, 1, 3, 17, tzinfo=dt.UTC)
-VERSIONS = {"torch": "2.13.0", "transformers": "5.9.0", "transformer-lens": "4.3.0"}
 
 
 @pytest.fixture
 def write_night(tmp_path):
-    """Give a function that writes one run: its day, its cells' columns, and what differs."""
-
-    def write(day, columns, *, packages=None, commit="a" * 40, name=None, **described):
-        run = tmp_path / "runs" / (name or f"night{day:03}")
-        (run / "cells").mkdir(parents=True, exist_ok=True)
-        started = (FIRST + dt.timedelta(days=day)).isoformat(timespec="seconds")
-        known = {"schema_version": SCHEMA_VERSION, "started": started, "commit": commit}
-        known |= {"packages": {**VERSIONS, **(packages or {})}, "selection": {}, "plan": {}}
-        write_json(run / "run.json", {**known, **described})
-        write_summary(run, pa.table(columns).select(SCHEMA.names))
-        return run
-
+    """Give a function that writes one run below a folder of this test's own."""
+    write = functools.partial(nights.write_night, tmp_path / "runs")
     write.folder = tmp_path / "runs"
     return write
 
 
 @pytest.fixture
 def cells():
-    """Give a function that gives the columns of cells, of families in turn, by their values."""
-
-    def columns(values, *, verdicts=None, digests="d", dtype="bfloat16", n_families=1):
-        number = len(values)
-        families = [f"family{i % n_families}" for i in range(number)]
-        ids = [f"{family}-v{i}.bridge.{dtype}" for i, family in enumerate(families)]
-        same = {"variant": "v", "checkpoint": "synthetic", "loading_mode": "bridge"}
-        same |= {"dtype": dtype, "device": "cpu", "probe": None, "first_site": None}
-        return {
-            "cell_id": ids,
-            "family": families,
-            **{name: [value] * number for name, value in same.items()},
-            "verdict": verdicts or ["pass"] * number,
-            "checkpoint_digest": [digests] * number if isinstance(digests, str) else digests,
-            "worst_rel_l2": np.asarray(values, dtype=float),
-            "worst_error_ratio": np.asarray(values, dtype=float),
-        }
-
-    return columns
+    """Give the function that gives the columns of cells."""
+    return nights.cells_of

@@ -2,9 +2,9 @@
 
 import time
 
-import numpy as np
 import pandas as pd
 import pytest
+from nights import ratios
 
 import harness
 from harness.errors import RunFolderError
@@ -19,10 +19,6 @@ RUNS, NIGHTS, ROWS = 60, 365, 20_000
 def steps_in(folder):
     history = history_of(folder)
     return find_steps(harness.read_history(folder, history=history), history.nights)
-
-
-def ratios(number, *, seed):
-    return 10.0 ** np.random.default_rng(seed).normal(0.0, 0.1, number)
 
 
 def test_a_version_bump_with_a_fault_is_found_at_its_run_with_the_package_named(write_night, cells):
