@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 FILE: Final = "summary.parquet"
 _MADE_OF: Final = b"made_of"
-_ROWS: Final = 2048
+_ROWS: Final = 8192
 """Rows of a group: what is read at once of a family."""
 
 LABELS: Final = (

@@ -125,14 +125,14 @@ def test_a_year_of_nights_is_read_by_family_at_once_and_its_page_is_small(write_
         values = ratios(ROWS, seed=day)
         values[:40] *= 100.0 if day >= 200 else 1.0
         write_night(day, cells(values, n_families=200))
-    started = time.monotonic()
+    started = time.process_time()  # of other tests beside it, the clock would tell
     frame = harness.read_history(write_night.folder, family="family7")
-    read = time.monotonic()
+    read = time.process_time()
     assert len(frame) == NIGHTS * ROWS / 200
     assert read - started < 2.0
     data = data_of_history(write_night.folder, history_of(write_night.folder))
     file = write_night.folder.parent / "history.html"
     write_page(data, file)
-    assert time.monotonic() - read < 20.0
+    assert time.process_time() - read < 20.0
     assert file.stat().st_size < 15e6
     assert data["n_steps"] == 40

@@ -38,7 +38,7 @@ class HistoryOverview extends Overview {
       (groups.get(group) ?? groups.set(group, []).get(group)).push(row);
     }
     const body = [...groups].sort(([one], [other]) => one.localeCompare(other)).map(([group, of]) =>
-      make("tr", {}, make("th", { scope: "row" }, group), make("td", {}, ...of.slice(0, 60).map((row) => {
+      make("tr", {}, make("th", { scope: "row" }, group), make("td", { class: "many" }, ...of.slice(0, 60).map((row) => {
         const [mark, look] = this.cells.verdict(row) === null ? ["∅", "bad"] : this.cells.mark(row);
         const id = this.cells.text("cell_id", row);
         const label = `${id}: ${this.cells.verdict(row) ?? "not in the newest run"}`;
