@@ -22,6 +22,7 @@ from harness import (
     cli_explain,
     cli_gate,
     cli_history,
+    cli_merge,
     cli_report,
     cli_search,
     cli_shrink,
@@ -31,6 +32,7 @@ from harness.case import BY_PROCESSING
 from harness.cli_names import RUNS, check_cell, found_run
 from harness.errors import HarnessError, UsageError
 from harness.selection import checked_relation, option_of, selection_of
+from harness.sharding import shard_named
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, help=__doc__, pretty_exceptions_enable=False
@@ -43,6 +45,7 @@ cli_compatibility.register(app)
 cli_convert.register(app)
 cli_explain.register(app)
 cli_history.register(app)
+cli_merge.register(app)
 cli_report.register(app)
 cli_shrink.register(app)
 cli_teeth.register(app)
@@ -68,6 +71,10 @@ def run(  # noqa: PLR0917 - typer makes options of all of them
     out: Annotated[Path, typer.Option(help="folder of runs")] = RUNS,
     jobs: Annotated[str, typer.Option(help="worker processes, or `auto`")] = "1",
     resume: Annotated[Path | None, typer.Option(help="finish this run")] = None,
+    shard: Annotated[
+        str | None,
+        typer.Option(metavar="I/N", help="the i-th of n parts, for harness merge; no gate then"),
+    ] = None,
     cases: Annotated[Path, typer.Option(help="folder or file of cases")] = Path("cases"),
     trust_remote_code: cli_gate.Trusted = None,
     baseline: Annotated[
@@ -97,6 +104,8 @@ def run(  # noqa: PLR0917 - typer makes options of all of them
     }
     selection = cli_gate.checked_selection(**axes)
     checked_relation(relation)
+    if shard is not None:
+        shard_named(shard)
     name = f"{dt.datetime.now(dt.timezone.utc):%Y%m%dT%H%M%S}-{os.getpid()}"
     folder = found_run(resume) if resume else (out / name).resolve()
     begun = relation
@@ -112,6 +121,7 @@ def run(  # noqa: PLR0917 - typer makes options of all of them
     arguments += ["-p", "no:cacheprovider"]
     arguments += ["-n", jobs] if jobs != "1" else []
     arguments += [f"--resume={folder}"] if resume else []
+    arguments += [f"--shard={shard}"] if shard is not None else []
     arguments += ["-k", keyword] if keyword else []
     arguments += [f"--trust-remote-code={case}" for case in trust_remote_code or ()]
     # A process of its own, so that pytest can watch the plugin being imported.
@@ -120,13 +130,15 @@ def run(  # noqa: PLR0917 - typer makes options of all of them
     if code == _PYTEST_NOTHING:
         message = (
             "nothing was measured: the selection is empty, or the run is whole already, "
-            "or no cell of it can be measured here"
+            "or no cell of it can be measured here, or there are fewer cases than shards"
         )
         raise UsageError(message)
     if code not in {0, _PYTEST_FAILED}:
         raise typer.Exit(2)
     if begun != BY_PROCESSING:
         print(f"not gated: {forced_words(begun)}")
+    elif "shard" in read_run(folder):
+        print("not gated: a shard alone; next: harness merge, then harness gate --candidate RUN")
     elif accepted is None:
         print(f"not gated: {cli_gate.no_baseline(selection.profiles)}")
     else:

@@ -37,6 +37,7 @@ from harness.selection import (
     probe_cells_of,
     values_of,
 )
+from harness.sharding import Shard, divided, shard_named
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from harness.measure.run import CellResult
     from harness.models.checkpoints import Checkpoint
     from harness.models.ports import Runner
+    from harness.sharding import Part
 
 
 @dataclass(slots=True, kw_only=True)
@@ -60,6 +62,8 @@ class Session:
     uncaught: Sequence[str] = ()
     references: References | None = None
     port: KeptPort | None = None
+    shard: Shard | None = None
+    part: Part | None = None
 
 
 _SESSION = pytest.StashKey[Session]()
@@ -103,6 +107,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="`equal` compares every site as it is, whatever the loading mode does to it",
     )
     group.addoption(
+        "--shard",
+        default=None,
+        metavar="I/N",
+        help="measure the i-th of n parts; `harness merge` makes one run of all of them",
+    )
+    group.addoption(
         "--shrink-seconds",
         type=float,
         default=20.0,
@@ -137,10 +147,13 @@ def _session(config: pytest.Config) -> Session:
         "shrink_seconds": config.getoption("shrink_seconds"),
         "relation": checked_relation(config.getoption("relation")),
     }
+    asked = config.getoption("shard")
+    shard = None if asked is None else shard_named(asked)
     if resumed := config.getoption("resume"):
         run = Path(resumed).resolve()
         stored = read_run(run)
         _check_relation(plan["relation"], asked_relation(stored))
+        shard = _resumed_shard(shard, stored)
         if selection == Selection():
             selection = Selection(
                 **{axis: tuple(names) for axis, names in stored["selection"].items()}
@@ -148,16 +161,30 @@ def _session(config: pytest.Config) -> Session:
         done = finished_cells(run)
         if done:
             read_cells(run)  # a part that cannot be read is told before hours are spent
-        return Session(run=run, selection=selection, plan=stored["plan"], done=done)
+        plan = stored["plan"]
+        return Session(run=run, selection=selection, plan=plan, done=done, shard=shard)
     if told := getattr(config, "workerinput", {}).get("harness_run"):
-        return Session(run=Path(told), selection=selection, plan=plan)
+        return Session(run=Path(told), selection=selection, plan=plan, shard=shard)
     now = dt.datetime.now(dt.timezone.utc)
     name = config.getoption("run") or f"{now:%Y%m%dT%H%M%S}-{os.getpid()}"
     run = (config.invocation_params.dir / config.getoption("out") / name).resolve()
     if (run / "run.json").exists():
         message = f"{run} is there already; --resume it, or give another --run"
         raise RunFolderError(message)
-    return Session(run=run, selection=selection, plan=plan)
+    return Session(run=run, selection=selection, plan=plan, shard=shard)
+
+
+def _resumed_shard(asked: Shard | None, stored: dict[str, Any]) -> Shard | None:
+    """Give the shard that a run was begun as; nobody makes another one of it."""
+    part = stored.get("shard")
+    begun = None if part is None else Shard(index=part["index"], count=part["count"])
+    if asked not in {None, begun}:
+        message = (
+            f"--shard {asked}: this run was begun as {begun or 'a whole one'}; "
+            "leave it out, or begin anew"
+        )
+        raise UsageError(message)
+    return begun
 
 
 def _check_relation(asked: str, begun: str) -> None:
@@ -246,11 +273,18 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Leave out the cells that are not asked for, and those that a resumed run has already."""
     session = config.stash[_SESSION]
 
+    selected = [
+        cell for cell in map(_cell_of, items) if cell is not None and session.selection.admits(cell)
+    ]
+    own = frozenset(cell.id for cell in selected)
+    if session.shard is not None:
+        own, session.part = divided(selected, session.shard)
+
     def wanted(item: pytest.Item) -> bool:
         cell = _cell_of(item)
         if cell is None:
             return not _is_empty(item)
-        return session.selection.admits(cell) and cell.id not in session.done
+        return cell.id in own and cell.id not in session.done
 
     left_out = [item for item in items if not wanted(item)]
     if left_out:
@@ -307,7 +341,12 @@ def _measured(cell: Cell, session: Session) -> CellResult:
         gc.collect()
         gc.freeze()
         session.references, session.port = References(), KeptPort()
-        open_run(session.run, selection=session.selection.asked(), plan=session.plan)
+        open_run(
+            session.run,
+            selection=session.selection.asked(),
+            plan=session.plan,
+            part=None if session.part is None else session.part.stored(),
+        )
     plan = Plan(**session.plan)
     loaded: list[Runner] = []
 

@@ -56,7 +56,7 @@ def _column(name: str, kind: pa.DataType, doc: str, missing: str = "") -> Column
 
 
 _AXES: Final = (
-    _column("run_id", _LABEL, "the run's folder name"),
+    _column("run_id", _LABEL, "folder name of the run that measured it, a shard's if merged"),
     _column("cell_id", _LABEL, "case, loading mode, dtype (and device if not cpu), by dots"),
     _column("family", _LABEL, "architecture"),
     _column("variant", _LABEL, "the family's configuration variant"),
@@ -201,7 +201,7 @@ COLUMNS: Final[dict[str, tuple[Column, ...]]] = {
         _column("rel_l2", _MEASURED, "‖port - reference‖ / ‖reference‖ there", "all is zero there"),
     ),
     "prompts": (
-        _column("run_id", _LABEL, "the run's folder name"),
+        _column("run_id", _LABEL, "folder name of the run that measured it, a shard's if merged"),
         _column("cell_id", _LABEL, "the cell that ran it"),
         _column("prompt_id", _TEXT, "digest of tokens and mask"),
         _column("origin", _TEXT, "bank:<name>, hypothesis, shrunk or text:<name>"),
@@ -300,6 +300,15 @@ def write_json(file: Path, content: object) -> None:
     scratch = file.with_name(f".{file.name}.{os.getpid()}")
     scratch.write_text(json.dumps(content, indent=2, sort_keys=True))
     scratch.replace(file)
+
+
+def point_latest(run: Path) -> None:
+    """Make `latest`, beside the run, point to it."""
+    latest = run.parent / "latest"
+    scratch = run.parent / f".latest.{os.getpid()}"
+    scratch.unlink(missing_ok=True)
+    scratch.symlink_to(run.name, target_is_directory=True)
+    scratch.replace(latest)
 
 
 def read_run(path: str | Path) -> dict[str, Any]:

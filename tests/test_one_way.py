@@ -14,11 +14,11 @@ JUDGING = READING | {"bounds"}
 MODELS = JUDGING | {"provenance", "cache", "coverage", "exact"}
 MEASURING = MODELS | {"models"}
 BELOW = MEASURING | {"measure", "judge", "report", "selection", "scheduling", "versions"}
-BELOW |= {"profile", "known", "teeth", "page", "history"}
-COMMANDS = BELOW | {"gating", "searching", "cli_names"}
+BELOW |= {"profile", "known", "teeth", "page", "history", "sharding"}
+COMMANDS = BELOW | {"gating", "searching", "merging", "cli_names"}
 COMMANDS |= {"cli_compatibility"}
 COMMANDS |= {"cli_convert", "cli_coverage", "cli_explain", "cli_gate", "cli_search", "cli_shrink"}
-COMMANDS |= {"cli_progress", "cli_history", "cli_report", "cli_teeth"}
+COMMANDS |= {"cli_history", "cli_merge", "cli_progress", "cli_report", "cli_teeth"}
 
 # Each room, and the rooms that it may import besides itself.
 ROOMS = {
@@ -43,6 +43,8 @@ ROOMS = {
     "selection": BASE | {"profile"},
     "known": MODELS | {"models", "profile", "selection"},
     "scheduling": BASE,
+    "sharding": BASE,
+    "merging": READING,
     "plugin": BELOW,
     "gating": BELOW,
     "cli_gate": BELOW | {"gating"},
@@ -58,6 +60,7 @@ ROOMS = {
     "cli_explain": BELOW | {"cli_names"},
     "cli_report": BELOW | {"cli_names"},
     "cli_history": BELOW | {"cli_names"},
+    "cli_merge": BELOW | {"cli_names", "merging"},
     "cli": COMMANDS,
     "__init__": COMMANDS | {"plugin", "cli"},  # the facade: anything, but only lazily
 }

@@ -96,7 +96,7 @@ def accept(run: Path, into: Path, *, reason: str) -> dict[str, Any]:
 
     Raises:
         RunFolderError: the run cannot be read, or has no fingerprints.
-        UsageError: no reason is given, or the run's relations were forced.
+        UsageError: no reason is given, the run's relations were forced, or it is a part of one.
     """
     if not reason.strip():
         message = 'a baseline needs a reason; give --reason "what changed and why that is right"'
@@ -104,6 +104,7 @@ def accept(run: Path, into: Path, *, reason: str) -> dict[str, Any]:
     described = read_run(run)
     refuse_forced(run, described)
     cells = read_cells(run)
+    _refuse_part(run, described, len(cells))
     fingerprints = _slim(read_fingerprints(run))
     if fingerprints.empty:
         message = f"{run} has no fingerprints: no cell of it was measured; accept another run"
@@ -158,6 +159,21 @@ def refuse_forced(run: Path, described: Mapping[str, Any]) -> None:
         message = (
             f"{run}: its relations were forced (--relation {relation}), so that it shows what "
             "processing does and is no measure for another run; measure again without --relation"
+        )
+        raise UsageError(message)
+
+
+def _refuse_part(run: Path, described: Mapping[str, Any], cells: int) -> None:
+    """Refuse a shard, and a merge that lacks cells: what is not there is gated by nobody.
+
+    Raises:
+        UsageError: it is one of these.
+    """
+    of = (described.get("shard") or described.get("merged") or {}).get("of", cells)
+    if "shard" in described or cells < of:
+        message = (
+            f"{run} has {cells} of the {of} cells that its shards were asked together\n"
+            "  next:    harness merge all of them, and accept that"
         )
         raise UsageError(message)
 

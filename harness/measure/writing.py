@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Any
 
 import torch
 from filelock import FileLock
 
 from harness.provenance import gather
-from harness.record import SCHEMA_VERSION, write_columns, write_json, write_part
+from harness.record import SCHEMA_VERSION, point_latest, write_columns, write_json, write_part
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -18,8 +17,16 @@ if TYPE_CHECKING:
     from harness.measure.run import CellResult
 
 
-def open_run(run: Path, *, selection: Mapping[str, Sequence[str]], plan: Mapping[str, Any]) -> None:
+def open_run(
+    run: Path,
+    *,
+    selection: Mapping[str, Sequence[str]],
+    plan: Mapping[str, Any],
+    part: Mapping[str, Any] | None = None,
+) -> None:
     """Make the run's folder and run.json, and point `latest` to it; the first worker does it.
+
+    Where `part` is given the run is a shard, and says of what whole.
 
     Each process computes with one thread, and cells run side by side instead: under load, two
     threads each were eight times slower than one, and the order of sums depends on their number.
@@ -34,11 +41,12 @@ def open_run(run: Path, *, selection: Mapping[str, Sequence[str]], plan: Mapping
             "run_id": run.name,
             "selection": {axis: list(values) for axis, values in selection.items()},
             "plan": dict(plan),
+            **({} if part is None else {"shard": dict(part)}),
             **gather(),
         }
         write_columns(run)
         write_json(run / "run.json", described)
-        _point_latest(run)
+        point_latest(run)
 
 
 def write_result(run: Path, result: CellResult) -> None:
@@ -55,11 +63,3 @@ def write_result(run: Path, result: CellResult) -> None:
         if rows and (part == name or not (run / "fingerprints" / f"{part}.parquet").exists()):
             write_part(run, "fingerprints", part, rows)
     write_part(run, "cells", name, [result.row])
-
-
-def _point_latest(run: Path) -> None:
-    latest = run.parent / "latest"
-    scratch = run.parent / f".latest.{os.getpid()}"
-    scratch.unlink(missing_ok=True)
-    scratch.symlink_to(run.name, target_is_directory=True)
-    scratch.replace(latest)

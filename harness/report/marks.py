@@ -22,6 +22,24 @@ def forced_words(relation: str) -> str:
     )
 
 
+def part_words(described: Mapping[str, Any], cells: int) -> str:
+    """Say of a run that is not whole what it is: a shard, or a merge that lacks cells; else "".
+
+    Args:
+        described: What run.json says.
+        cells: How many cells the run has by now.
+    """
+    if part := described.get("shard"):
+        return (
+            f"SHARD {part['index']}/{part['count']}: {cells} of the {part['of']} cells of the run; "
+            "harness merge makes one of all"
+        )
+    merged = described.get("merged")
+    if merged and cells < merged["of"]:
+        return f"PARTIAL: {cells} of {merged['of']} cells are there; {'; '.join(merged['missing'])}"
+    return ""
+
+
 def named_families(cells: pd.DataFrame) -> pd.Series:
     """Give the family of each cell, with its checkpoint where that has a name of its own."""
     families = cells.family.astype(str)

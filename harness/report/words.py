@@ -27,6 +27,7 @@ from harness.report.marks import (
     name_of,
     named_families,
     next_lines,
+    part_words,
     tokens_of,
 )
 from harness.report.probes import KEY as PROBE_KEY
@@ -103,7 +104,8 @@ def _found(row: Row) -> str:
 
 def print_run(run: Path, *, write: Callable[[str], Any], messages: bool = False) -> None:
     """Print a run: its tables, the failures if asked for, and what was not measured."""
-    cells = read_cells(run)
+    # Rows of a merged run name the shard that measured them; what is next is asked of this run.
+    described, cells = read_run(run), read_cells(run).assign(run_id=run.name)
     compared, probed = cells[cells.probe.isna()], cells[cells.probe.notna()]
     for part, table_of, key in ((compared, _matrix, _KEY), (probed, probe_table, PROBE_KEY)):
         if not part.empty:
@@ -124,12 +126,21 @@ def print_run(run: Path, *, write: Callable[[str], Any], messages: bool = False)
         where = f" at {cell.first_site}" if known_where else ""
         reason = "" if known_where else f": {str(cell.reason).splitlines()[0][:200]}"
         write(f"{str(cell.verdict).upper()} {cell.cell_id}{where}{reason}")
+    _write_end(run, described, len(cells), write=write)
+
+
+def _write_end(
+    run: Path, described: Mapping[str, Any], cells: int, *, write: Callable[[str], Any]
+) -> None:
+    """Print the last lines of a run: its controls, where it lies, and what it is no measure of."""
     controls = read_controls(run)
     if not controls.empty:
         write(f"{len(controls)} controls planted, {int(controls.caught.sum())} caught")
     write(f"rows: {run}")
-    if (relation := asked_relation(read_run(run))) != BY_PROCESSING:
+    if (relation := asked_relation(described)) != BY_PROCESSING:
         write(f"FORCED: {forced_words(relation)}")
+    if told := part_words(described, cells):
+        write(told)
 
 
 def message_of(cell: pd.Series, deltas: pd.DataFrame, prompts: pd.DataFrame) -> str:
