@@ -1,0 +1,71 @@
+"""The workflows, read by actionlint: actions pinned by commit, least rights, no pasted input."""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+WORKFLOWS = sorted((Path(__file__).parents[1] / ".github/workflows").glob("*.yml"))
+ACTIONLINT = Path(sys.executable).with_name("actionlint")
+USES = re.compile(r"uses: (\S+)")
+PINNED = re.compile(r"[\w.-]+/[\w.-]+@[0-9a-f]{40}")
+
+
+def lint(*files):
+    """Give what actionlint says of files; nothing where all is well."""
+    assert ACTIONLINT.is_file(), "no actionlint; next: pip install -e '.[dev]'"
+    command = [str(ACTIONLINT), "-no-color", *map(str, files)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return done.stdout + done.stderr
+
+
+def test_there_are_workflows_for_pushes_nights_and_bumps():
+    assert {file.name for file in WORKFLOWS} >= {"ci.yml", "nightly.yml", "upgrade-gate.yml"}
+
+
+def test_actionlint_has_nothing_to_say():
+    assert lint(*WORKFLOWS) == ""
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        ("runs-on: ubuntu-latest", "runs-on: ubuntu-oldest", "ubuntu-oldest"),
+        ("needs: shard", "needs: shards", "shards"),
+        ("matrix.shard", "matrix.share", "share"),
+        ("timeout-minutes: 120", "timeout-minuts: 120", "timeout-minuts"),
+    ],
+)
+def test_a_planted_fault_is_named(before, after, said, tmp_path):
+    file = shutil.copy(next(each for each in WORKFLOWS if each.name == "nightly.yml"), tmp_path)
+    text = Path(file).read_text(encoding="utf-8")
+    assert before in text
+    Path(file).write_text(text.replace(before, after), encoding="utf-8")
+    assert said in lint(file)
+
+
+@pytest.mark.parametrize("file", WORKFLOWS, ids=lambda file: file.name)
+def test_actions_are_pinned_and_rights_are_to_read(file):
+    text = file.read_text(encoding="utf-8")
+    actions = USES.findall(text)
+    assert actions
+    assert [action for action in actions if not PINNED.fullmatch(action)] == []
+    assert "permissions:\n  contents: read\n" in text
+    assert text.count("persist-credentials: false") == text.count("actions/checkout@")
+
+
+@pytest.mark.parametrize("file", WORKFLOWS, ids=lambda file: file.name)
+def test_what_people_write_is_never_pasted_into_a_script(file):
+    scripts = re.findall(r"run: (?:\|\n((?:\s{10,}.*\n)+)|(.*)\n)", file.read_text("utf-8"))
+    assert scripts
+    assert not [script for pair in scripts for script in pair if "${{ inputs" in script]
+
+
+def test_hub_models_are_pinned_to_full_commits():
+    file = Path(__file__).parents[1] / ".github/hub/models.txt"
+    lines = [line for line in file.read_text().splitlines() if not line.startswith("#")]
+    assert lines
+    assert all(re.fullmatch(r"\w+ [\w./-]+ [0-9a-f]{40}", line) for line in lines)
