@@ -22,7 +22,9 @@ from harness import (
     cli_explain,
     cli_gate,
     cli_history,
+    cli_init,
     cli_merge,
+    cli_newer,
     cli_report,
     cli_search,
     cli_shrink,
@@ -45,7 +47,9 @@ cli_compatibility.register(app)
 cli_convert.register(app)
 cli_explain.register(app)
 cli_history.register(app)
+cli_init.register(app)
 cli_merge.register(app)
+cli_newer.register(app)
 cli_report.register(app)
 cli_shrink.register(app)
 cli_teeth.register(app)

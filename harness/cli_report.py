@@ -17,7 +17,9 @@ def register(app: typer.Typer) -> None:
 
 
 def report(
-    run: Annotated[Path, typer.Argument(help="folder of a run or of a gate, or a run's name")],
+    run: Annotated[
+        Path, typer.Argument(help="folder of a run or of a gate, or a run's name")
+    ] = Path("latest"),
     *,
     html: Annotated[Path | None, typer.Option(help="write a page that opens from disk")] = None,
     markdown: Annotated[
@@ -27,10 +29,12 @@ def report(
         bool, typer.Option(help="print a workflow command of GitHub for each red cell")
     ] = False,
 ) -> None:
-    """Write a run or a gate for people: a page, a job's summary, annotations."""
+    """Write a run or a gate for people: a page, a job's summary, annotations.
+
+    Without a word the summary is printed. Exit code 0: it is told, whatever was found.
+    """
     if html is None and markdown is None and not annotations:
-        message = f"nothing is asked for; next: harness report {run} --html page.html"
-        raise UsageError(message)
+        markdown = Path("-")
     folder = _found(run)
     if html is not None:
         _write_html(folder, html)

@@ -46,8 +46,9 @@ def test_a_page_is_written_of_a_run_or_a_gate(what, title, call, tmp_path):
 
 
 def test_a_summary_is_printed_or_written(call, tmp_path):
-    code, out, _ = call("a-gate", "--markdown", "-")
-    assert (code, out.startswith("### ✗ worse: old → new")) == (0, True)
+    for asked in (("a-gate",), ("a-gate", "--markdown", "-")):
+        code, out, _ = call(*asked)
+        assert (code, out.startswith("### ✗ worse: old → new")) == (0, True)
     code, _, _ = call("a-run", "--markdown", "summary.md")
     assert code == 0
     told = (tmp_path / "summary.md").read_text().splitlines()
@@ -66,7 +67,7 @@ def test_red_cells_are_annotated(call):
     ("arguments", "said"),
     [
         (("another", "--html", "it.html"), "another is not a run"),
-        (("a-run",), "nothing is asked for"),
+        (("another",), "another is not a run"),
         (("a-run", "--html", "reports"), "is a folder"),
     ],
 )

@@ -18,7 +18,8 @@ BELOW |= {"profile", "known", "teeth", "page", "history", "sharding"}
 COMMANDS = BELOW | {"gating", "searching", "merging", "cli_names"}
 COMMANDS |= {"cli_compatibility"}
 COMMANDS |= {"cli_convert", "cli_coverage", "cli_explain", "cli_gate", "cli_search", "cli_shrink"}
-COMMANDS |= {"cli_history", "cli_merge", "cli_progress", "cli_report", "cli_teeth"}
+COMMANDS |= {"cli_history", "cli_init", "cli_merge", "cli_newer", "cli_progress", "cli_report"}
+COMMANDS |= {"cli_teeth", "scaffold"}
 
 # Each room, and the rooms that it may import besides itself.
 ROOMS = {
@@ -58,6 +59,9 @@ ROOMS = {
     "cli_progress": set(),
     "cli_names": BASE | {"profile", "selection"},
     "cli_explain": BELOW | {"cli_names"},
+    "scaffold": {"errors"},
+    "cli_init": {"errors", "scaffold"},
+    "cli_newer": BELOW,
     "cli_report": BELOW | {"cli_names"},
     "cli_history": BELOW | {"cli_names"},
     "cli_merge": BELOW | {"cli_names", "merging"},

@@ -8,7 +8,10 @@ from pathlib import Path
 
 import pytest
 
-WORKFLOWS = sorted((Path(__file__).parents[1] / ".github/workflows").glob("*.yml"))
+ROOT = Path(__file__).parents[1]
+WORKFLOWS = sorted(
+    (*(ROOT / ".github/workflows").glob("*.yml"), *(ROOT / "harness/templates").glob("*.yml"))
+)
 ACTIONLINT = Path(sys.executable).with_name("actionlint")
 USES = re.compile(r"uses: (\S+)")
 PINNED = re.compile(r"[\w.-]+/[\w.-]+@[0-9a-f]{40}")
@@ -40,14 +43,14 @@ def test_actionlint_has_nothing_to_say():
     ],
 )
 def test_a_planted_fault_is_named(before, after, said, tmp_path):
-    file = shutil.copy(next(each for each in WORKFLOWS if each.name == "nightly.yml"), tmp_path)
+    file = shutil.copy(ROOT / ".github/workflows/nightly.yml", tmp_path)
     text = Path(file).read_text(encoding="utf-8")
     assert before in text
     Path(file).write_text(text.replace(before, after), encoding="utf-8")
     assert said in lint(file)
 
 
-@pytest.mark.parametrize("file", WORKFLOWS, ids=lambda file: file.name)
+@pytest.mark.parametrize("file", WORKFLOWS, ids=lambda file: f"{file.parent.name}/{file.name}")
 def test_actions_are_pinned_and_rights_are_to_read(file):
     text = file.read_text(encoding="utf-8")
     actions = USES.findall(text)
@@ -57,7 +60,7 @@ def test_actions_are_pinned_and_rights_are_to_read(file):
     assert text.count("persist-credentials: false") == text.count("actions/checkout@")
 
 
-@pytest.mark.parametrize("file", WORKFLOWS, ids=lambda file: file.name)
+@pytest.mark.parametrize("file", WORKFLOWS, ids=lambda file: f"{file.parent.name}/{file.name}")
 def test_what_people_write_is_never_pasted_into_a_script(file):
     scripts = re.findall(r"run: (?:\|\n((?:\s{10,}.*\n)+)|(.*)\n)", file.read_text("utf-8"))
     assert scripts
@@ -65,7 +68,7 @@ def test_what_people_write_is_never_pasted_into_a_script(file):
 
 
 def test_hub_models_are_pinned_to_full_commits():
-    file = Path(__file__).parents[1] / ".github/hub/models.txt"
+    file = ROOT / ".github/hub/models.txt"
     lines = [line for line in file.read_text().splitlines() if not line.startswith("#")]
     assert lines
     assert all(re.fullmatch(r"\w+ [\w./-]+ [0-9a-f]{40}", line) for line in lines)
