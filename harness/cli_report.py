@@ -25,6 +25,9 @@ def report(
     markdown: Annotated[
         Path | None, typer.Option(help="write the summary of a job; `-` prints it")
     ] = None,
+    junit: Annotated[
+        Path | None, typer.Option(help="write a run as JUnit XML; a gate has gate.xml")
+    ] = None,
     annotations: Annotated[
         bool, typer.Option(help="print a workflow command of GitHub for each red cell")
     ] = False,
@@ -33,13 +36,15 @@ def report(
 
     Without a word the summary is printed. Exit code 0: it is told, whatever was found.
     """
-    if html is None and markdown is None and not annotations:
+    if html is None and markdown is None and junit is None and not annotations:
         markdown = Path("-")
     folder = _found(run)
     if html is not None:
         _write_html(folder, html)
     if markdown is not None:
         _write_markdown(folder, markdown)
+    if junit is not None:
+        _write_junit(folder, junit)
     if annotations:
         _print_annotations(folder)
 
@@ -75,6 +80,17 @@ def _write_markdown(folder: Path, file: Path) -> None:
         return
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(text, encoding="utf-8")
+
+
+def _write_junit(folder: Path, file: Path) -> None:
+    from harness.report.run_junit import junit
+
+    _refuse_folder(file, "--junit", "run.xml")
+    if _is_gate(folder):
+        message = f"{folder} is a gate, and has its JUnit already; next: {folder / 'gate.xml'}"
+        raise UsageError(message)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(junit(folder), encoding="utf-8")
 
 
 def _print_annotations(folder: Path) -> None:

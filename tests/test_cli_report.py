@@ -1,6 +1,7 @@
 """`harness report`: a page of a run by its name, of a gate by its folder, and what is refused."""
 
 import sys
+from xml.etree import ElementTree as ET
 
 import pytest
 
@@ -55,6 +56,15 @@ def test_a_summary_is_printed_or_written(call, tmp_path):
     # No control is planted by whoever measures a cell alone, so that its green proves nothing.
     assert told[0] == "### ✗ a-run: 1 pass"
     assert told[2].startswith("**First:** NO CONTROL of gpt2 through transformers")
+
+
+def test_a_run_is_written_as_junit_and_a_gate_has_its_own(call, tmp_path):
+    assert call("a-run", "--junit", "run.xml")[0] == 0
+    suite = ET.parse(tmp_path / "run.xml").getroot()  # noqa: S314 - it is ours
+    # One cell, and the control that nobody planted.
+    assert (suite.get("tests"), suite.get("failures"), suite.get("skipped")) == ("2", "1", "0")
+    assert suite.find("testcase[@classname='controls']/failure") is not None
+    assert call("a-gate", "--junit", "run.xml")[0] == 2
 
 
 def test_red_cells_are_annotated(call):
