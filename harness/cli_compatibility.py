@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -46,7 +45,7 @@ def compatibility(
 
     Exit code 2: the run is no whole run of that profile; the page is left as it was then.
     """
-    from harness.record import read_cells, read_run
+    from harness.record import read_cells, read_run, write_text
     from harness.report.compatibility import Page, markdown
 
     folder = found_run(run)
@@ -69,7 +68,7 @@ def compatibility(
         place=place,
         narrowed="; ".join(f"{axis} {', '.join(names)}" for axis, names in narrowed.items()),
     )
-    _write(out, markdown(page, cells))
+    write_text(out, markdown(page, cells))
     print(f"written: {out}, of {len(cells)} cells of {folder.name}")
 
 
@@ -209,11 +208,3 @@ def _place(out: Path) -> str | None:
     """Give the folder of the page from here; None where it lies elsewhere."""
     folder, here = out.resolve().parent, Path.cwd()
     return folder.relative_to(here).as_posix() if folder.is_relative_to(here) else None
-
-
-def _write(out: Path, text: str) -> None:
-    """Write the page; it appears whole or not at all."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    scratch = out.with_name(f".{out.name}.{os.getpid()}")
-    scratch.write_text(text, encoding="utf-8")
-    scratch.replace(out)

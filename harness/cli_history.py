@@ -28,7 +28,7 @@ def history(
 
     Exit code 0: no step was for the worse; 1: one was; 2: the question could not be asked.
     """
-    from harness.history.finding import find_steps
+    from harness.history.finding import find_steps, series_of
     from harness.history.reading import history_of, read_history
     from harness.report.histories import table_of
 
@@ -37,16 +37,14 @@ def history(
         raise UsageError(message)
     found = history_of(runs)
     frame = read_history(runs, family=family, history=found)
-    steps = find_steps(frame, found.nights)
+    series = series_of(frame, len(found.nights))
+    steps = find_steps(series, found.nights)
     console = Console(highlight=False, soft_wrap=True)
     if not steps.empty:
         console.print(table_of(steps))
-    cells = frame.cell_id.nunique()
     worse = int(steps.worse.sum())
-    console.print(
-        f"{len(found.nights)} runs of {cells} cells: {len(steps)} steps, {worse} for the worse",
-        markup=False,
-    )
+    of = f"{len(found.nights)} runs of {len(series.cells)} cells"
+    console.print(f"{of}: {len(steps)} steps, {worse} for the worse", markup=False)
     for name, reason in found.left_out.items():
         console.print(f"left out: {name}: {reason}", markup=False)
     if out is not None:
@@ -56,6 +54,6 @@ def history(
         from harness.page.of_history import data_of_history
         from harness.page.writing import write_page
 
-        write_page(data_of_history(runs, found, family=family), html)
+        write_page(data_of_history(str(runs), found, series, steps), html)
         console.print(f"written: {html}, {html.stat().st_size / 1e6:.1f} MB", markup=False)
     raise typer.Exit(1 if worse else 0)

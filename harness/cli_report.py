@@ -71,26 +71,26 @@ def _write_html(folder: Path, file: Path) -> None:
 
 
 def _write_markdown(folder: Path, file: Path) -> None:
+    from harness.record import write_text
     from harness.report.summary import gate_markdown, run_markdown
 
     _refuse_folder(file, "--markdown", "summary.md")
     text = gate_markdown(folder) if _is_gate(folder) else run_markdown(folder)
     if file == Path("-"):
         print(text)
-        return
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(text, encoding="utf-8")
+    else:
+        write_text(file, text)
 
 
 def _write_junit(folder: Path, file: Path) -> None:
+    from harness.record import write_text
     from harness.report.run_junit import junit
 
     _refuse_folder(file, "--junit", "run.xml")
     if _is_gate(folder):
         message = f"{folder} is a gate, and has its JUnit already; next: {folder / 'gate.xml'}"
         raise UsageError(message)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(junit(folder), encoding="utf-8")
+    write_text(file, junit(folder))
 
 
 def _print_annotations(folder: Path) -> None:

@@ -296,9 +296,14 @@ def write_columns(run: Path) -> None:
 
 def write_json(file: Path, content: object) -> None:
     """Write a JSON file; it appears whole or not at all."""
+    write_text(file, json.dumps(content, indent=2, sort_keys=True))
+
+
+def write_text(file: Path, text: str) -> None:
+    """Write a text file, and its folder; it appears whole or not at all."""
     file.parent.mkdir(parents=True, exist_ok=True)
     scratch = file.with_name(f".{file.name}.{os.getpid()}")
-    scratch.write_text(json.dumps(content, indent=2, sort_keys=True))
+    scratch.write_text(text, encoding="utf-8")
     scratch.replace(file)
 
 
@@ -360,9 +365,9 @@ def finished_cells(path: str | Path) -> frozenset[str]:
     return frozenset(file.name.removesuffix(".parquet") for file in _parts(Path(path), "cells"))
 
 
-def read_cells(path: str | Path) -> pd.DataFrame:
-    """Read a run's cells, one row each."""
-    return _read(path, "cells")
+def read_cells(path: str | Path, *, cell: str = "*") -> pd.DataFrame:
+    """Read a run's cells, one row each; all of them, or one by its id."""
+    return _read(path, "cells", cell)
 
 
 def read_deltas(path: str | Path, *, cell: str = "*") -> pd.DataFrame:

@@ -60,11 +60,24 @@ def test_actions_are_pinned_and_rights_are_to_read(file):
     assert text.count("persist-credentials: false") == text.count("actions/checkout@")
 
 
+def pasted(text):
+    """Give the scripts of a workflow into which words of a person are pasted."""
+    scripts = re.findall(r"run: (?:[|>]-?\n((?:\s{10,}.*\n)+)|(.*)\n)", text)
+    assert scripts
+    return [script for pair in scripts for script in pair if "${{ inputs" in script]
+
+
 @pytest.mark.parametrize("file", WORKFLOWS, ids=lambda file: f"{file.parent.name}/{file.name}")
 def test_what_people_write_is_never_pasted_into_a_script(file):
-    scripts = re.findall(r"run: (?:\|\n((?:\s{10,}.*\n)+)|(.*)\n)", file.read_text("utf-8"))
-    assert scripts
-    assert not [script for pair in scripts for script in pair if "${{ inputs" in script]
+    assert pasted(file.read_text("utf-8")) == []
+
+
+@pytest.mark.parametrize(
+    "script",
+    ["run: gate ${{ inputs.a }}\n", "run: |\n          x\n          gate ${{ inputs.a }}\n"],
+)
+def test_pasted_words_are_found(script):
+    assert len(pasted(f"      - {script}")) == 1
 
 
 def test_hub_models_are_pinned_to_full_commits():

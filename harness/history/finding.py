@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 Kind = Literal["verdict", "value", "gone", "came", "checkpoint"]
 
+AXES: Final = ("cell_id", "family", "variant", "loading_mode", "dtype", "device", "probe")
 COLUMNS: Final = (
-    *("cell_id", "family", "variant", "loading_mode", "dtype", "device", "probe"),
+    *AXES,
     *("place", "run_id", "started", "kind", "worse", "before", "after", "changed"),
 )
-_AXES: Final = ("family", "variant", "loading_mode", "dtype", "device", "probe")
 _MEASURED: Final = frozenset({"pass", "fail", "known"})
 _NOTHING: Final = -1
 
@@ -52,7 +52,7 @@ def series_of(frame: pd.DataFrame, n_runs: int) -> Series:
     verdicts[codes, place] = frame.verdict.cat.codes.to_numpy()
     segments[codes, place] = frame.segment.to_numpy()
     return Series(
-        cells=first[["cell_id", *_AXES]],
+        cells=first[list(AXES)],
         judged=values,
         verdicts=verdicts,
         segments=segments,
@@ -60,7 +60,7 @@ def series_of(frame: pd.DataFrame, n_runs: int) -> Series:
     )
 
 
-def find_steps(frame: pd.DataFrame, nights: Sequence[Night]) -> pd.DataFrame:
+def find_steps(series: Series, nights: Sequence[Night]) -> pd.DataFrame:
     """Give a row per step, the newest first.
 
     `kind`: `verdict` where the verdict became another, `value` where what is judged moved and
@@ -70,7 +70,6 @@ def find_steps(frame: pd.DataFrame, nights: Sequence[Night]) -> pd.DataFrame:
     differ from the run before, or the commit. `before` and `after` are verdicts, or medians of
     values. `worse` says that a person should look.
     """
-    series = series_of(frame, len(nights))
     found = {(cell, run): told for cell, run, *told in _values(series)}
     # A verdict says more than a number, and a lost cell more than either.
     found |= {(cell, run): told for cell, run, *told in _verdicts(series)}

@@ -57,7 +57,7 @@ def history_of(folder: str | Path) -> History:
     """Find the runs of a folder that were asked what its newest run was asked.
 
     Others are never mixed with them: runs of another schema version, of another selection, with
-    forced relations, or without a finished cell are left out, each with its reason.
+    forced relations, without a finished cell, or in part are left out, each with its reason.
 
     Raises:
         RunFolderError: the folder has no run that can be read.
@@ -88,6 +88,9 @@ def history_of(folder: str | Path) -> History:
 
 def _night(path: Path) -> Night:
     described = read_run(path)
+    if "shard" in described or described.get("merged", {}).get("missing"):
+        message = f"{path} is a part of a run, whose other cells are elsewhere; next: harness merge"
+        raise RunFolderError(message)
     summary_of(path)
     packages = described.get("packages", {})
     asked = {"selection": described.get("selection"), "relation": asked_relation(described)}

@@ -148,7 +148,7 @@ def judged(cell_id: str, old: Side, new: Side, changes: Sequence[Change] = ()) -
     if known is None:
         message = f"{cell_id}: neither {old.name} nor {new.name} has it; name a cell that one has"
         raise RunFolderError(message)
-    axes = {name: known[name] for name in _AXES}
+    axes = {name: known[name] for name in AXES}
     if axes["probe"] is not None:
         return _judged_probe(axes, old, new, changes)
     if before is None or after is None or cell_id not in old.ports or cell_id not in new.ports:
@@ -157,7 +157,7 @@ def judged(cell_id: str, old: Side, new: Side, changes: Sequence[Change] = ()) -
     return GateCell(**axes, **_with_numbers(axes, old, new, changes))
 
 
-_AXES: Final = (
+AXES: Final = (
     "cell_id",
     "family",
     "variant",

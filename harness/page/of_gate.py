@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, Final
 import pandas as pd
 
 from harness.case import LOADING_MODES, PROBES
-from harness.judge.gate import VERDICTS, WORSE
+from harness.judge.gate import AXES, VERDICTS, WORSE
 from harness.judge.moves import drift_at
 from harness.judge.sides import read_side
-from harness.page.of_run import AXES, in_order
-from harness.page.packing import labels, number
+from harness.page.of_run import in_order
+from harness.page.packing import labels, number, numbers
 from harness.report.gate_rows import gate_json
 from harness.report.marks import named_families
 
@@ -100,13 +100,9 @@ def _by_site(cell: Row, old: Side, new: Side) -> Row:
         "site": sites,
         "reference": [number(reference) for reference, _ in drifts],
         "port": [number(port) for _, port in drifts],
-        "old": [_known(before[site][judged]) for site in sites],
-        "new": [_known(after[site][judged]) for site in sites],
+        "old": numbers(before[site][judged] for site in sites),
+        "new": numbers(after[site][judged] for site in sites),
     }
-
-
-def _known(value: float | None) -> float | str | None:
-    return None if value is None or pd.isna(value) else number(value)
 
 
 def _sides(folder: Path, gate: Row) -> tuple[Side | None, Side | None]:

@@ -6,14 +6,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from harness.history.finding import find_steps, series_of
-from harness.history.reading import PACKAGES, read_history
+from harness.history.finding import AXES
+from harness.history.reading import PACKAGES
 from harness.page.packing import labels, numbers
 from harness.record import RED, VERDICTS
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    import pandas as pd
 
+    from harness.history.finding import Series
     from harness.history.reading import History
 
 MOST_POINTS: Final = 400_000
@@ -22,26 +23,25 @@ MOST_POINTS: Final = 400_000
 MOST_STEPS: Final = 2000
 """Steps that are shown; the newest come first."""
 
-_AXES: Final = ("cell_id", "family", "variant", "loading_mode", "dtype", "device", "probe")
 
-
-def data_of_history(folder: Path, history: History, *, family: str | None = None) -> dict[str, Any]:
+def data_of_history(
+    title: str, history: History, series: Series, steps: pd.DataFrame
+) -> dict[str, Any]:
     """Give all that the page of a history shows, as plain JSON values.
 
-    Raises:
-        RunFolderError: no run has a cell of that family.
+    Args:
+        title: Which runs these are.
+        history: Their nights, and what is left out.
+        series: Their cells.
+        steps: What was found in these.
     """
-    frame = read_history(folder, family=family, history=history)
     nights = history.nights
-    steps = find_steps(frame, nights)
-    series = series_of(frame, len(nights))
-    last = np.where(series.verdicts[:, -1] >= 0, series.verdicts[:, -1], -1)
     stepped = series.cells.cell_id.isin(steps.head(MOST_STEPS).cell_id).to_numpy()
     drawn = np.full(len(stepped), fill_value=True) if series.judged.size <= MOST_POINTS else stepped
     shown = steps.head(MOST_STEPS)
     return {
         "kind": "history",
-        "title": f"{folder}: {len(nights)} runs",
+        "title": f"{title}: {len(nights)} runs",
         "verdicts": list(VERDICTS),
         "red": sorted(RED),
         "nights": [
@@ -54,9 +54,11 @@ def data_of_history(folder: Path, history: History, *, family: str | None = None
         ],
         "left_out": dict(history.left_out),
         "cells": {
-            **{name: labels(series.cells[name].astype(object)) for name in _AXES},
+            **{name: labels(series.cells[name].astype(object)) for name in AXES},
             "group": labels(series.cells.family.astype(object)),
-            "verdict": labels(None if code < 0 else series.names[code] for code in last),
+            "verdict": labels(
+                None if code < 0 else series.names[code] for code in series.verdicts[:, -1]
+            ),
         },
         "series": {
             str(series.cells.cell_id.iloc[row]): numbers(series.judged[row].tolist())

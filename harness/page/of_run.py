@@ -8,6 +8,7 @@ import pandas as pd
 
 from harness.case import LOADING_MODES, PROBES
 from harness.judge.controls import uncaught
+from harness.judge.gate import AXES
 from harness.judge.sides import records
 from harness.page.packing import labels, numbers
 from harness.page.sites import sites_of
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-AXES = ("cell_id", "family", "variant", "checkpoint", "loading_mode", "dtype", "device", "probe")
 _TEXTS = ("verdict", "reason", "first_site", "first_prompt_id", "limitation", "tightest_relation")
 _COUNTS = ("sites_compared", "sites_passed_through", "sites_missing", "n_prompts")
 _NUMBERS = ("worst_rel_l2", "worst_error_ratio", "seconds")
@@ -43,7 +43,7 @@ def data_of_run(run: Path) -> dict[str, Any]:
         RunFolderError: the folder is no run, or nothing of it was measured.
     """
     described, cells = read_run(run), read_cells(run).reset_index(drop=True)
-    deltas, prompts = read_deltas(run), read_prompts(run)
+    deltas, prompts, controls = read_deltas(run), read_prompts(run), read_controls(run)
     told = cells[~cells.verdict.isin(GREEN | {"unavailable"}) | (cells.verdict == "known")]
     return {
         "kind": "run",
@@ -60,8 +60,8 @@ def data_of_run(run: Path) -> dict[str, Any]:
         "messages": messages_of(told, deltas, prompts),
         "prompts": smallest_prompts(told, prompts),
         "positions": positions_of(read_positions(run)),
-        "alarms": uncaught(cells, read_controls(run)),
-        "controls": len(read_controls(run)),
+        "alarms": uncaught(cells, controls),
+        "controls": len(controls),
     }
 
 

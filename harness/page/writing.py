@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import os
 from importlib import resources
 from typing import TYPE_CHECKING, Any, Final
 
@@ -14,6 +13,7 @@ from plotly.offline import get_plotlyjs
 from harness.page.of_gate import data_of_gate
 from harness.page.of_run import data_of_run
 from harness.page.packing import packed
+from harness.record import write_text
 from harness.report.gate_rows import FILE
 
 if TYPE_CHECKING:
@@ -54,10 +54,7 @@ def html(data: dict[str, Any]) -> str:
 
 def write_page(data: dict[str, Any], file: Path) -> None:
     """Write the page; it appears whole or not at all."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    scratch = file.with_name(f".{file.name}.{os.getpid()}")
-    scratch.write_text(html(data), encoding="utf-8")
-    scratch.replace(file)
+    write_text(file, html(data))
 
 
 def _digest(script: str) -> str:

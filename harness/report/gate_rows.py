@@ -7,26 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from harness.errors import RunFolderError
-from harness.judge.gate import VERDICTS
+from harness.judge.gate import AXES, VERDICTS
 from harness.report.gates import SCHEMA_VERSION
 
 if TYPE_CHECKING:
     import pandas as pd
 
 FILE: Final = "gate.json"
-_LABELS: Final = (
-    "cell_id",
-    "family",
-    "variant",
-    "checkpoint",
-    "loading_mode",
-    "dtype",
-    "device",
-    "probe",
-    "attribution",
-    "nature",
-    "first_site",
-)
+_LABELS: Final = (*AXES, "attribution", "nature", "first_site")
 _NUMBERS: Final = ("drift", "drift_reference", "drift_port", "drift_logits")
 
 

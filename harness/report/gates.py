@@ -11,6 +11,7 @@ from xml.etree import ElementTree as ET
 from rich.table import Table
 
 from harness.judge.gate import VERDICTS
+from harness.record import write_text
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,16 +40,13 @@ _STYLES: Final = {True: "red", False: ""}
 
 def write_gate(gate: Gate, out: Path) -> None:
     """Write gate.json, gate.md and gate.xml (JUnit) into a folder."""
-    out.mkdir(parents=True, exist_ok=True)
     texts = {
         "gate.json": json.dumps(as_json(gate), indent=1, allow_nan=False),
         "gate.md": markdown(gate),
         "gate.xml": junit(gate),
     }
     for name, text in texts.items():
-        scratch = out / f".{name}"
-        scratch.write_text(text, encoding="utf-8")
-        scratch.replace(out / name)
+        write_text(out / name, text)
 
 
 def as_json(gate: Gate) -> dict[str, Any]:

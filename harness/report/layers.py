@@ -31,10 +31,8 @@ _OVER: Final = "█"
 
 def print_cell(run: Path, cell_id: str, *, write: Callable[[str], None]) -> None:
     """Print a cell of a run: each site over the layers, and what is said of it."""
-    cells = read_cells(run)
-    cell = cells[cells.cell_id == cell_id].iloc[0]
-    deltas = read_deltas(run)
-    own = deltas[deltas.cell_id == cell_id]
+    cell = read_cells(run, cell=cell_id).iloc[0]
+    own = read_deltas(run, cell=cell_id)
     if not own.empty:
         for line in rendered(table_of(cell, own)).splitlines():
             write(line.rstrip())
@@ -42,7 +40,9 @@ def print_cell(run: Path, cell_id: str, *, write: Callable[[str], None]) -> None
         write("")
     red = cell.verdict in RED
     said = cell.reason if isinstance(cell.reason, str) else "every site is as it should be"
-    write(message_of(cell, own, read_prompts(run)) if red else f"{cell.verdict}: {said}")
+    write(
+        message_of(cell, own, read_prompts(run, cell=cell_id)) if red else f"{cell.verdict}: {said}"
+    )
 
 
 def table_of(cell: pd.Series, deltas: pd.DataFrame) -> Table:

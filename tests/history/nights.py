@@ -5,7 +5,10 @@ import datetime as dt
 import numpy as np
 import pyarrow as pa
 
+from harness.history.finding import find_steps, series_of
+from harness.history.reading import history_of, read_history
 from harness.history.summaries import SCHEMA, write_summary
+from harness.page.of_history import data_of_history
 from harness.record import SCHEMA_VERSION, write_json
 
 FIRST = dt.datetime(2026, 1, 1, 3, 17, tzinfo=dt.UTC)
@@ -45,3 +48,10 @@ def cells_of(values, *, verdicts=None, digests="d", dtype="bfloat16", n_families
 def ratios(number, *, seed):
     """Give error ratios of clean bfloat16 cells: near 1, scattered by a factor."""
     return 10.0 ** np.random.default_rng(seed).normal(0.0, 0.1, number)
+
+
+def page_data(folder):
+    """Give what the page of a folder of runs shows."""
+    history = history_of(folder)
+    series = series_of(read_history(folder, history=history), len(history.nights))
+    return data_of_history(str(folder), history, series, find_steps(series, history.nights))

@@ -4,13 +4,12 @@ import time
 
 import pandas as pd
 import pytest
-from nights import ratios
+from nights import page_data, ratios
 
 import harness
 from harness.errors import RunFolderError
-from harness.history.finding import find_steps
+from harness.history.finding import find_steps, series_of
 from harness.history.reading import history_of
-from harness.page.of_history import data_of_history
 from harness.page.writing import write_page
 
 RUNS, NIGHTS, ROWS = 60, 365, 20_000
@@ -18,7 +17,8 @@ RUNS, NIGHTS, ROWS = 60, 365, 20_000
 
 def steps_in(folder):
     history = history_of(folder)
-    return find_steps(harness.read_history(folder, history=history), history.nights)
+    frame = harness.read_history(folder, history=history)
+    return find_steps(series_of(frame, len(history.nights)), history.nights)
 
 
 def test_a_version_bump_with_a_fault_is_found_at_its_run_with_the_package_named(write_night, cells):
@@ -91,6 +91,8 @@ def test_a_cell_that_did_not_run_says_nothing_of_its_checkpoint(write_night, cel
         ({"selection": {"family": ["gpt2"]}}, "something else"),
         ({"plan": {"relation": "equal"}}, "something else"),
         ({"started": None}, "when it began"),
+        ({"shard": {"index": 1, "count": 4}}, "a part of a run"),
+        ({"merged": {"missing": ["shard 2/4 is missing"]}}, "a part of a run"),
     ],
 )
 def test_runs_that_cannot_be_compared_are_left_out_and_said(odd, reason, write_night, cells):
@@ -130,7 +132,7 @@ def test_a_year_of_nights_is_read_by_family_at_once_and_its_page_is_small(write_
     read = time.process_time()
     assert len(frame) == NIGHTS * ROWS / 200
     assert read - started < 2.0
-    data = data_of_history(write_night.folder, history_of(write_night.folder))
+    data = page_data(write_night.folder)
     file = write_night.folder.parent / "history.html"
     write_page(data, file)
     assert time.process_time() - read < 20.0

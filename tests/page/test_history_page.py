@@ -7,10 +7,8 @@ import pytest
 from playwright.sync_api import expect
 
 sys.path.append(str(Path(__file__).parents[1] / "history"))
-from nights import cells_of, ratios, write_night
+from nights import cells_of, page_data, ratios, write_night
 
-from harness.history.reading import history_of
-from harness.page.of_history import data_of_history
 from harness.page.writing import write_page
 
 EVIL = "<img src=x onerror=alert(1)>"
@@ -28,7 +26,7 @@ def file(tmp_path):
         columns = cells_of(values, n_families=3)
         write_night(runs, day, columns, packages={"transformers": version})
     write_night(runs, 50, cells_of([1.0]), schema_version=1)
-    write_page(data_of_history(runs, history_of(runs)), tmp_path / "history.html")
+    write_page(page_data(runs), tmp_path / "history.html")
     return tmp_path / "history.html"
 
 

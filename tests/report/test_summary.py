@@ -5,11 +5,13 @@ import math
 import pytest
 
 from harness.judge.gate import Change, Gate, GateCell
-from harness.report.annotations import of_gate
+from harness.record import COLUMNS, SCHEMA_VERSION, write_json, write_part
+from harness.report.annotations import of_gate, of_run
 from harness.report.gates import write_gate
-from harness.report.summary import MOST_ROWS, gate_markdown
+from harness.report.summary import MOST_ROWS, gate_markdown, run_markdown
 
 ONE_SCREEN = 40
+PACKAGES = {"torch": "2.13.0", "transformers": "5.23.0", "transformer-lens": None}
 CHANGED = (Change(name="transformers", old="5.9.0", new="5.23.0"),)
 
 
@@ -106,3 +108,52 @@ def test_an_annotation_is_one_line_with_its_marks_escaped(lines, tmp_path):
         "::error title=gpt2-default.bridge.exact::port_moved · meaning · blocks.1.mlp_out · "
         "100%25 off:%0Asee, there"
     )
+
+
+def run_of(folder, *verdicts, caught=True):
+    """Write a run of cells by their verdicts, and its control."""
+    described = {"schema_version": SCHEMA_VERSION, "run_id": "a-run", "packages": PACKAGES}
+    write_json(folder / "run.json", described)
+    for number, verdict in enumerate(verdicts):
+        name = f"gpt2-v{number}.bridge.exact"
+        write_part(folder, "cells", name, [cell_row(name, verdict)])
+    told = {"fault": "epsilon", "expected_site": "s", "first_site": "s" if caught else None}
+    axes = {"run_id": "a-run", "cell_id": "c", "family": "gpt2", "port": "bridge"}
+    axes |= {"loading_mode": "bridge", "dtype": "exact", "words": "", "seconds": 0.1}
+    write_part(folder, "controls", "c", [{**axes, **told, "caught": caught}])
+    return folder
+
+
+def cell_row(name, verdict):
+    row = dict.fromkeys((column.name for column in COLUMNS["cells"]), None)
+    row |= {key: 0 for key in row if key.startswith(("sites_", "n_", "routing", "unjudged"))}
+    row |= {"run_id": "a-run", "cell_id": name, "family": "gpt2", "variant": "v"}
+    row |= {"checkpoint": "synthetic", "port": "bridge", "loading_mode": "bridge", "dtype": "exact"}
+    row |= {"device": "cpu", "missing_sites": "", "seconds": 0.1, "peak_rss_mb": 1.0}
+    reason = None if verdict == "pass" else "it differs"
+    site = "blocks.1.mlp_out" if verdict == "fail" else None
+    return {**row, "verdict": verdict, "reason": reason, "first_site": site}
+
+
+def test_a_red_run_says_first_which_cell_and_names_its_site(tmp_path):
+    told = run_markdown(run_of(tmp_path, "pass", "fail", "unavailable")).splitlines()
+    assert told[0] == "### ✗ a-run: 1 pass, 1 fail, 1 unavailable"
+    assert told[2] == "**First:** `gpt2-v1.bridge.exact`: `it differs`"
+    assert told[4] == "    harness explain a-run gpt2-v1.bridge.exact"
+    assert any("| `blocks.1.mlp_out` |" in line for line in told)
+    assert "1 controls planted, 1 caught · torch 2.13.0, transformers 5.23.0" in "".join(told)
+    (line,) = of_run(tmp_path)
+    assert line == "::error title=gpt2-v1.bridge.exact::fail: it differs"
+
+
+def test_a_green_run_has_nothing_to_be_done(tmp_path):
+    told = run_markdown(run_of(tmp_path, "pass", "known"))
+    assert told.startswith("### ✓ a-run: 1 pass, 1 known")
+    assert "First" not in told
+    assert list(of_run(tmp_path)) == []
+
+
+def test_a_control_that_is_not_caught_comes_before_all_else(tmp_path):
+    told = run_markdown(run_of(tmp_path, "pass", "fail", caught=False)).splitlines()
+    assert told[0].startswith("### ✗ a-run")
+    assert told[2].startswith("**First:** CONTROL NOT CAUGHT in c: epsilon")
