@@ -40,6 +40,8 @@ def logit_numbers(
     """Give the columns that only logits have, over the positions that are real."""
     if site != LOGITS:
         return {"kl_nats": None, "top1_agreement": None}
+    if torch.equal(actual, expected) and bool(expected.isfinite().all()):
+        return {"kl_nats": 0.0, "top1_agreement": 1.0}
     left, right = actual[real], expected[real]
     return {"kl_nats": kl_nats(left, right), "top1_agreement": top1_agreement(left, right)}
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from harness.measure import kernels
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -63,37 +65,35 @@ def compare(
         ValueError: the shapes do not fit, or no entry counts.
     """
     sides = _prepared(actual, expected, counts)
-    left, right, used = sides.left, sides.right, sides.used
-    brought, wanted = relation.bring_together(left, right, used)
-    difference = brought - wanted
-    raw_max, taken_out = _largest(difference), 0.0
+    brought, wanted = sides.brought_together(relation)
+    left, right = sides.sums_of_left, sides.sums_of_right
+    found = kernels.gap(kernels.flat(brought), kernels.flat(wanted))
+    raw_max, taken_out = found.largest, 0.0
+    size, length = right.square, left.square
     if relation.kind != "equal":
-        raw_max = _largest(left - right)
-        taken_out = _largest((brought - left) - (wanted - right))
-
-    # What has no equal is infinitely far, so that the worst index points at it.
-    distance = difference.abs()
-    if sides.unpaired is not None:
-        distance = distance.masked_fill(sides.unpaired, math.inf)
-    n_unpaired = 0 if sides.unpaired is None else int(sides.unpaired.sum())
+        size, length = (kernels.sums(kernels.flat(side)).square for side in (wanted, brought))
+        raw_max = kernels.gap(kernels.flat(sides.left), kernels.flat(sides.right)).largest
+        taken_out = _largest((brought - sides.left) - (wanted - sides.right))
+    n_unpaired, worst = 0, found.worst
+    if sides.unpaired is not None and (n_unpaired := int(sides.unpaired.sum())):
+        # What has no equal is infinitely far, so that the worst index points at it.
+        worst = int(sides.unpaired.flatten().int().argmax())
     number = max(sides.number, 1)
-    size, length, gap = float(wanted.norm()), float(brought.norm()), float(difference.norm())
-    inner = float(torch.dot(brought.flatten(), wanted.flatten()))
     return Comparison(
-        max_abs=float(distance.max()),
-        mean_abs=float(distance.sum()) / number,
-        rms=math.inf if n_unpaired else gap / math.sqrt(number),
-        rel_l2=math.inf if n_unpaired else _ratio(gap, size),
-        cosine=inner / (size * length) if size and length else None,
-        mean_actual=float(left.sum()) / number,
-        mean_expected=float(right.sum()) / number,
-        std_actual=_std(left, used, number),
-        std_expected=_std(right, used, number),
+        max_abs=math.inf if n_unpaired else found.largest,
+        mean_abs=math.inf if n_unpaired else found.total / number,
+        rms=math.inf if n_unpaired else math.sqrt(found.square / number),
+        rel_l2=math.inf if n_unpaired else _ratio(math.sqrt(found.square), math.sqrt(size)),
+        cosine=_cosine(found.inner, size, length),
+        mean_actual=left.total / number,
+        mean_expected=right.total / number,
+        std_actual=left.std(number),
+        std_expected=right.std(number),
         raw_max_abs=math.inf if n_unpaired else raw_max,
         shift_abs=taken_out,
         nonfinite=sides.nonfinite,
         unpaired=n_unpaired,
-        worst_index=_place(int(distance.argmax()), counts.shape),
+        worst_index=_place(worst, counts.shape),
         compared=sides.number,
     )
 
@@ -102,21 +102,31 @@ def identical(
     actual: Float[Tensor, "*shape"],
     expected: Float[Tensor, "*shape"],
     counts: Bool[Tensor, "*shape"],
+    *,
+    sums: kernels.Sums | None = None,
 ) -> Comparison | None:
     """Give `compare(…)` of two tensors that are equal to the bit, at a fraction of its cost.
 
-    None where they are not, or where not all of their values are finite.
+    None where they are not, or where not all of their values are finite. `sums` are those of the
+    values that count, where they are known.
     """
-    if not torch.equal(actual, expected) or not bool(actual.sum().isfinite()):
+    if not torch.equal(actual, expected):
         return None
-    used = actual.expand(counts.shape)[counts].double()
-    mean, std = float(used.mean()), float(used.std(correction=0))
+    every = is_every(counts)
+    number = counts.numel() if every else int(counts.sum())
+    found = sums
+    if found is None:
+        used = actual.expand(counts.shape)
+        found = kernels.sums(kernels.flat(used if every else used[counts]))
+    if not number or not math.isfinite(found.square):
+        return None
+    mean, std = found.total / number, found.std(number)
     return Comparison(
         max_abs=0.0,
         mean_abs=0.0,
         rms=0.0,
         rel_l2=0.0,
-        cosine=1.0 if bool(used.any()) else None,
+        cosine=1.0 if found.square else None,
         mean_actual=mean,
         mean_expected=mean,
         std_actual=std,
@@ -126,7 +136,7 @@ def identical(
         nonfinite=0,
         unpaired=0,
         worst_index=(0,) * counts.ndim,
-        compared=used.numel(),
+        compared=number,
     )
 
 
@@ -136,17 +146,29 @@ def relative_distance(
     *,
     relation: Relation,
     counts: Bool[Tensor, "*shape"],
+    size: float | None = None,
 ) -> float:
     """Give `compare(…).rel_l2` alone, at a fraction of its cost.
+
+    `size` is the square of the expected tensor's norm, where it is known.
 
     Raises:
         ValueError: the shapes do not fit, or no entry counts.
     """
+    if relation.kind == "equal" and actual.shape == expected.shape and is_every(counts):
+        right = kernels.flat(expected)
+        square, size = (
+            kernels.square_of_gap(kernels.flat(actual), right),
+            kernels.sums(right).square,
+        )
+        if math.isfinite(square + size):
+            return _ratio(math.sqrt(square), math.sqrt(size))
     sides = _prepared(actual, expected, counts)
     if sides.unpaired is not None and bool(sides.unpaired.any()):
         return math.inf
-    brought, wanted = relation.bring_together(sides.left, sides.right, sides.used)
-    return _ratio(float((brought - wanted).norm()), float(wanted.norm()))
+    brought, wanted = map(kernels.flat, sides.brought_together(relation))
+    square, size = kernels.square_of_gap(brought, wanted), kernels.sums(wanted).square
+    return _ratio(math.sqrt(square), math.sqrt(size))
 
 
 def brought_together(
@@ -162,7 +184,7 @@ def brought_together(
         ValueError: the shapes do not fit, or no entry counts.
     """
     sides = _prepared(actual, expected, counts)
-    brought, wanted = relation.bring_together(sides.left, sides.right, sides.used)
+    brought, wanted = sides.brought_together(relation)
     return Brought(actual=brought, expected=wanted, number=sides.number, nonfinite=sides.nonfinite)
 
 
@@ -178,7 +200,7 @@ class Brought:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Sides:
-    """Both tensors in float64, zero where they are not used; None for a mask: all, or none."""
+    """Both tensors, zero where they are not used; None for a mask: all, or none."""
 
     left: Tensor
     right: Tensor
@@ -186,38 +208,56 @@ class _Sides:
     unpaired: Tensor | None
     nonfinite: int
     number: int
+    sums_of_left: kernels.Sums
+    sums_of_right: kernels.Sums
+
+    def brought_together(self, relation: Relation) -> tuple[Tensor, Tensor]:
+        """Give both with the relation's part taken out; in float64 where it takes any."""
+        if relation.kind == "equal":
+            return self.left, self.right
+        return relation.bring_together(self.left.double(), self.right.double(), self.used)
+
+
+def is_every(counts: Tensor) -> bool:
+    """Say whether all entries count, as one value spread over the shape says at no cost."""
+    return counts.numel() > 0 and not any(counts.stride()) and bool(counts[(0,) * counts.ndim])
 
 
 def _prepared(actual: Tensor, expected: Tensor, counts: Tensor) -> _Sides:
     if not _fit(actual.shape, expected.shape, counts.shape):
         message = f"shapes: actual {tuple(actual.shape)}, expected {tuple(expected.shape)}"
         raise ValueError(message)
-    # One value spread over the shape says that all entries count, at no cost.
-    every = counts.numel() > 0 and not any(counts.stride()) and bool(counts[(0,) * counts.ndim])
+    every = is_every(counts)
     if not every and not bool(counts.any()):
         message = "no entry counts: there is nothing to compare"
         raise ValueError(message)
-    actual = actual.double().expand(counts.shape)
-    expected = expected.double().expand(counts.shape)
-    if (every or bool(counts.all())) and bool((actual.sum() + expected.sum()).isfinite()):
-        return _Sides(
-            left=actual,
-            right=expected,
-            used=None,
-            unpaired=None,
-            nonfinite=0,
-            number=counts.numel(),
-        )
+    actual, expected = actual.expand(counts.shape), expected.expand(counts.shape)
+    if every or bool(counts.all()):
+        sums = [kernels.sums(kernels.flat(side)) for side in (actual, expected)]
+        if math.isfinite(sums[0].square + sums[1].square):
+            return _Sides(
+                left=actual,
+                right=expected,
+                used=None,
+                unpaired=None,
+                nonfinite=0,
+                number=counts.numel(),
+                sums_of_left=sums[0],
+                sums_of_right=sums[1],
+            )
     finite = actual.isfinite() & expected.isfinite()
     used = counts & finite
+    left, right = (torch.where(used, side.double(), 0.0) for side in (actual, expected))
     # Infinities that stand on both sides with one sign are reported; NaN equals nothing.
     return _Sides(
-        left=torch.where(used, actual, 0.0),
-        right=torch.where(used, expected, 0.0),
+        left=left,
+        right=right,
         used=used,
         unpaired=counts & ~finite & (actual != expected),
         nonfinite=int((counts & ~finite).sum()),
         number=int(used.sum()),
+        sums_of_left=kernels.sums(kernels.flat(left)),
+        sums_of_right=kernels.sums(kernels.flat(right)),
     )
 
 
@@ -232,6 +272,10 @@ def _place(number: int, shape: Sequence[int]) -> tuple[int, ...]:
 
 def _largest(values: Tensor) -> float:
     return float(torch.linalg.vector_norm(values, math.inf))
+
+
+def _cosine(inner: float, one: float, other: float) -> float | None:
+    return inner / math.sqrt(one) / math.sqrt(other) if one and other else None
 
 
 def kl_nats(actual: Float[Tensor, "token vocab"], expected: Float[Tensor, "token vocab"]) -> float:
@@ -262,10 +306,3 @@ def _ratio(gap: float, size: float) -> float:
     if size == 0.0:
         return 0.0 if gap == 0.0 else math.inf
     return gap / size
-
-
-def _std(values: Tensor, used: Tensor | None, number: int) -> float:
-    if used is None:
-        return float(values.std(correction=0))
-    mean = values.sum() / number
-    return float(torch.where(used, values - mean, 0.0).norm()) / math.sqrt(number)

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import torch
 
 from harness import bounds
 from harness.case import EXACT
-from harness.measure.capture import capture
+from harness.measure.capture import capture, capture_each
 from harness.measure.columns import logit_numbers, numbers, real_positions
 from harness.measure.compare import brought_together, compare, identical, relative_distance
 from harness.measure.entries import by_x, entries, spread
-from harness.measure.fingerprint import Fingerprint
+from harness.measure.fingerprint import Fingerprint, printed, seed_of
+from harness.measure.kernels import sketch
 from harness.measure.positions import by_position
 from harness.measure.references import Reference, numerics_of
 from harness.measure.relations import EQUAL, Relation, relation_for, tightest_relation
@@ -22,14 +23,21 @@ from harness.measure.verdict import differs_by_itself
 from harness.models.sites import layer_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
+    import numpy as np
+    from numpy.typing import NDArray
     from torch import Tensor
 
     from harness.case import Cell, Prompt
+    from harness.measure.compare import Brought
+    from harness.measure.fingerprint import Printed
     from harness.models.ports import Runner
 
 Row = dict[str, Any]
+
+LARGE: Final = 64 * 2**20
+"""Bytes of weights from which on a port's sites are compared as they fire, and let go at once."""
 
 
 class CellComparer:
@@ -66,6 +74,7 @@ class CellComparer:
             else:
                 self.relations[site] = EQUAL if forced else relation
         self._typical: dict[str, float] = {}
+        self._through: frozenset[str] = frozenset()
         self._chosen = experts_chosen(reference.config)
         self.routing_flips = 0
         self.unjudged = 0
@@ -83,6 +92,38 @@ class CellComparer:
         """
         expected = self.reference.activations(prompt, keep=keep)
         oracle = self.reference.oracle.activations(prompt, keep=keep)
+        if fingerprinted:
+            for side, taken in ((self.reference, expected), (self.reference.oracle, oracle)):
+                if not side.has_printed(prompt):
+                    side.keep_prints(prompt, taken)
+        found: dict[str, tuple[Row, Printed | None, NDArray[np.float64] | None]] = {}
+
+        def measure(site: str, actual: Tensor, untouched: Tensor | None = None) -> None:
+            tensors = (actual, expected[site], oracle[site])
+            found[site] = self._distance(
+                prompt, site, *tensors, untouched=untouched, fingerprinted=fingerprinted
+            )
+
+        if self._chosen or self.reference.n_bytes < LARGE:
+            self._measure_whole(prompt, expected, oracle, measure)
+        else:
+            with numerics_of(self.cell.dtype):
+                capture_each(self.port, prompt, self.compared, measure)
+        for site, (_, printed_of_port, away) in found.items():
+            if printed_of_port is not None:
+                print_of_site = self.prints.setdefault(site, Fingerprint())
+                print_of_site.add(printed_of_port, difference=away)
+        self._through = self.port.passed_through()  # known once it has run
+        return [found[site][0] for site in self.compared if site in found]
+
+    def _measure_whole(
+        self,
+        prompt: Prompt,
+        expected: Mapping[str, Tensor],
+        oracle: Mapping[str, Tensor],
+        measure: Callable[[str, Tensor, Tensor | None], None],
+    ) -> None:
+        """Run the port, then measure; experts only up to where a token went to another one."""
         with numerics_of(self.cell.dtype):
             actual = capture(self.port, prompt, self.compared)
         flips = NO_FLIPS
@@ -90,20 +131,13 @@ class CellComparer:
         if self.cell.dtype != EXACT:  # where nothing rounds, no tie falls the other way
             flips = flips_between((actual, expected), oracle, chosen=self._chosen, real=real)
         self.routing_flips += flips.number
-        rows = []
         for site in self.compared:
             untouched = flips.untouched(site)
             # Before a flip at the first token of every row there may be padding, and nothing else.
             if untouched is not None and not bool((untouched.cpu() & real).any()):
                 self.unjudged += 1
                 continue
-            tensors = (actual[site], expected[site], oracle[site])
-            rows.append(
-                self._distance(
-                    prompt, site, *tensors, untouched=untouched, fingerprinted=fingerprinted
-                )
-            )
-        return rows
+            measure(site, actual[site], untouched)
 
     def learn_typical_errors(self, rows: Sequence[Row]) -> None:
         """Keep the reference's root mean square error at each site, over the prompts.
@@ -136,7 +170,7 @@ class CellComparer:
             "error_ratio": ratio,
             "chance_factor": chance,
             "bound": bound,
-            "passed_through": row["site"] in self.port.passed_through(),
+            "passed_through": row["site"] in self._through,
             "verdict": "pass" if good else "fail",
         }
 
@@ -205,7 +239,8 @@ class CellComparer:
         *,
         untouched: Tensor | None,
         fingerprinted: bool,
-    ) -> Row:
+    ) -> tuple[Row, Printed | None, NDArray[np.float64] | None]:
+        """Give a site's row, and what its fingerprint keeps: of the port, and of its distance."""
         dtype = self.cell.dtype
         relation = self.relations[site]
 
@@ -216,36 +251,39 @@ class CellComparer:
             return left, right, counts
 
         left, right, counts = aligned(actual, expected)
-        against = identical(left, right, counts) if relation.kind == EQUAL.kind else None
+        kept = size = None
+        if fingerprinted and untouched is None:
+            kept = self.reference.printed(prompt, site, EQUAL.kind)
+            size = self.reference.oracle.printed(prompt, site, EQUAL.kind).square_if_finite
+        against = None
+        if relation.kind == EQUAL.kind:
+            against = identical(left, right, counts, sums=kept.sums_if_finite if kept else None)
+        is_same = against is not None
         if against is None:
             against = compare(left, right, relation=relation, counts=counts)
         port_error, reference_error = against.rel_l2, 0.0
         if dtype != EXACT:  # there, the reference is its own oracle
-            left, true, counts = aligned(actual, oracle)
-            port_error = relative_distance(left, true, relation=relation, counts=counts)
             plain = relation.for_the_reference()
             key = (prompt.prompt_id, site, plain.kind)
             # The same for every mode that has this relation, but for what a flip leaves out.
             errors = self.reference.errors if untouched is None else {}
             if key not in errors:
-                right, true, counts = aligned(expected, oracle)
-                errors[key] = relative_distance(right, true, relation=plain, counts=counts)
-            reference_error = errors[key]
-        if fingerprinted:
+                right, true, counted = aligned(expected, oracle)
+                errors[key] = relative_distance(
+                    right, true, relation=plain, counts=counted, size=size
+                )
+            reference_error = port_error = errors[key]
+            if not is_same:
+                port, true, counted = aligned(actual, oracle)
+                port_error = relative_distance(
+                    port, true, relation=relation, counts=counted, size=size
+                )
+        away = None
+        if fingerprinted and not (is_same and kept):
             left, right, counts = aligned(actual, expected)
             brought = brought_together(left, right, relation=relation, counts=counts)
-            # Below this no bound can be passed, and a port that agrees needs no sketch of its own.
-            small = bounds.EXACT_BOUND if dtype == EXACT else bounds.error_floor(dtype)
-            differs = not port_error <= small
-            self.prints.setdefault(site, Fingerprint(seed=site)).add(
-                brought.actual,
-                prompt_id=prompt.prompt_id,
-                number=brought.number,
-                nonfinite=brought.nonfinite,
-                sketched=False,
-                difference=brought.actual - brought.expected if differs else None,
-            )
-        return {
+            kept, away = self._print_of(brought, prompt, site, port_error)
+        row = {
             "prompt_id": prompt.prompt_id,
             "site": site,
             "layer": layer_of(site),
@@ -257,3 +295,25 @@ class CellComparer:
             "port_error": port_error,
             **logit_numbers(site, actual, expected, real_positions(prompt, actual.device)),
         }
+        return row, kept if fingerprinted else None, away
+
+    def _print_of(
+        self, brought: Brought, prompt: Prompt, site: str, port_error: float
+    ) -> tuple[Printed, NDArray[np.float64] | None]:
+        """Give what is kept of the port's tensor, and the sketch of its distance if it has one.
+
+        Below one rounding no bound can be passed, and a port that agrees needs no sketch.
+        """
+        dtype = self.cell.dtype
+        small = bounds.EXACT_BOUND if dtype == EXACT else bounds.error_floor(dtype)
+        away = None
+        if not port_error <= small:
+            difference = brought.actual.double() - brought.expected.double()
+            away = sketch(difference, seed=seed_of(site, prompt.prompt_id, difference))
+        kept = printed(
+            brought.actual,
+            number=brought.number,
+            masked=brought.actual.numel() - brought.number - brought.nonfinite,
+            nonfinite=brought.nonfinite,
+        )
+        return kept, away

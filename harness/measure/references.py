@@ -13,10 +13,11 @@ from harness.exact import true_float64
 from harness.measure.capture import capture
 from harness.measure.compare import relative_distance
 from harness.measure.entries import entries
-from harness.measure.fingerprint import Fingerprint
+from harness.measure.fingerprint import Fingerprint, printed_alone, seed_of
 from harness.measure.relations import EQUAL, SHIFT, layer_site, may_shift
 from harness.models.checkpoints import checkpoint_of
 from harness.models.ports import load_reference
+from harness.models.sites import LOGITS
 from harness.models.text_config import text_config
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from harness.case import Case, Prompt
+    from harness.measure.fingerprint import Printed
     from harness.measure.relations import Relation
     from harness.models.checkpoints import Checkpoint
     from harness.models.ports.huggingface import TransformersRunner
@@ -35,6 +37,13 @@ _COLLECTED: Final = 64 * 2**20
 
 Models hold themselves in cycles, and a collection goes through all that lives: tiny ones are left
 to Python's own.
+"""
+
+KEPT_BYTES: Final = 256 * 2**20
+"""Bytes of activations that a reference, and its oracle, keep for the modes to come.
+
+All prompts of a tiny model are a few of these; of a large one it is cheaper to run a prompt again
+than to hold every one beside the weights.
 """
 
 Activations = dict[str, "Tensor"]
@@ -65,6 +74,8 @@ class Reference:
             self.oracle = exact if same else _with_weights_of(self, cell)
         self.of_rounded_weights = False
         self._kept: dict[str, Activations] = {}
+        self._n_kept = 0
+        self._printed: dict[tuple[str, str, str], Printed] = {}
         self.errors: dict[tuple[str, str, str], float] = {}
         self._prints: dict[tuple[str, ...], list[Row]] = {}
 
@@ -79,13 +90,18 @@ class Reference:
         return text_config(self.checkpoint.config)
 
     def activations(self, prompt: Prompt, *, keep: bool = True) -> Activations:
-        """Run the prompt through the reference and give all its sites."""
+        """Run the prompt through the reference and give all its sites.
+
+        They are kept for other modes as far as KEPT_BYTES go; the rest is run again for each.
+        """
         if prompt.prompt_id in self._kept:
             return self._kept[prompt.prompt_id]
         with numerics_of(self.dtype):
             taken = capture(self.runner, prompt, self.runner.sites)
-        if keep:
+        n_bytes = sum(tensor.nbytes for tensor in taken.values())
+        if keep and self._n_kept + n_bytes <= KEPT_BYTES:
             self._kept[prompt.prompt_id] = taken
+            self._n_kept += n_bytes
         return taken
 
     def error_at(self, prompt: Prompt, site: str, tensor: Tensor) -> float:
@@ -104,30 +120,40 @@ class Reference:
         """
         asked = tuple(prompt.prompt_id for prompt in prompts)
         if asked not in self._prints:
+            for prompt in prompts:
+                if not self.has_printed(prompt):
+                    self.keep_prints(prompt, self.activations(prompt))
             self._prints[asked] = [
-                self._print(site, relation, place, prompts)
+                self._print(site, relation, place, asked)
                 for place, site in enumerate(self.runner.sites)
-                for relation in (EQUAL, SHIFT)
-                if relation is EQUAL or may_shift(site, self.runner.family)
+                for relation in self._relations_at(site)
             ]
         return self._prints[asked]
 
-    def _print(self, site: str, relation: Relation, place: int, prompts: Sequence[Prompt]) -> Row:
-        found = Fingerprint(seed=site)
-        for prompt in prompts:
-            tensor = self.activations(prompt)[site]
-            tensor, _, counts = entries(tensor, tensor, prompt, site, dtype=self.dtype)
-            values = tensor.double()
-            used = counts & values.isfinite()
-            values = torch.where(used, values, 0.0)
-            brought, _ = relation.bring_together(values, values, used)
-            found.add(
-                brought,
-                prompt_id=prompt.prompt_id,
-                number=int(used.sum()),
-                masked=int(values.numel() - counts.sum()),
-                nonfinite=int((counts & ~used).sum()),
-            )
+    def has_printed(self, prompt: Prompt) -> bool:
+        """Say whether what fingerprints are made of is kept of a prompt."""
+        return (prompt.prompt_id, LOGITS, EQUAL.kind) in self._printed
+
+    def keep_prints(self, prompt: Prompt, taken: Activations) -> None:
+        """Keep of a prompt's activations what fingerprints are made of."""
+        for site, tensor in taken.items():
+            values, _, counts = entries(tensor, tensor, prompt, site, dtype=self.dtype)
+            for relation in self._relations_at(site):
+                seed = seed_of(site, prompt.prompt_id, values)
+                found = printed_alone(values, counts, relation, seed=seed)
+                self._printed[prompt.prompt_id, site, relation.kind] = found
+
+    def printed(self, prompt: Prompt, site: str, relation: str) -> Printed:
+        """Give what is kept of a prompt's activation at a site, in a relation's coordinates."""
+        return self._printed[prompt.prompt_id, site, relation]
+
+    def _relations_at(self, site: str) -> tuple[Relation, ...]:
+        return (EQUAL, SHIFT) if may_shift(site, self.runner.family) else (EQUAL,)
+
+    def _print(self, site: str, relation: Relation, place: int, asked: tuple[str, ...]) -> Row:
+        found = Fingerprint()
+        for prompt_id in asked:
+            found.add(self._printed[prompt_id, site, relation.kind])
         return {
             "site": site,
             "place": place,

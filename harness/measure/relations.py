@@ -58,6 +58,10 @@ class Relation:
         """Give the relation of the reference to its oracle: nothing of it is folded."""
         return self if self.kind == "shift" else EQUAL
 
+    def bring(self, values: Tensor, used: Tensor | None) -> Tensor:
+        """Give one side by itself, in coordinates that all sides share."""
+        return _centred(values, used) if self.kind == "shift" else values
+
     def bring_together(
         self, actual: Tensor, expected: Tensor, used: Tensor | None
     ) -> tuple[Tensor, Tensor]:

@@ -15,6 +15,7 @@ import torch
 from harness.models.discovery.recording import tap_input
 from harness.models.discovery.replaying import replayed
 from harness.models.layouts import n_heads
+from harness.models.ports.asking import PLAIN
 from harness.models.ports.attention_trace import AttentionTrace
 from harness.models.ports.routers import routed_by
 from harness.models.sites import ROUTER, within_block
@@ -133,7 +134,8 @@ def _read(
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Give what is read at the sites' modules and inside attention in one forward pass."""
     read: dict[str, Tensor] = {}
-    trace = AttentionTrace(config=text_part(model.config))
+    seen = PLAIN.taken(())
+    trace = AttentionTrace(config=text_part(model.config), into=seen)
     with ExitStack() as stack:
         for site, tap in found.taps.items():
             stack.callback(_tapped(model, site, tap, read).remove)
@@ -142,7 +144,7 @@ def _read(
         stack.enter_context(torch.no_grad())
         stack.enter_context(trace)
         model(**inputs)
-    return read, trace.taken
+    return read, seen.at(seen)
 
 
 def _tapped(model: Any, site: str, tap: Tap, read: dict[str, Tensor]) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 # Takes a site's tensor in TransformerLens' layout, gives what stands there instead.
 Edit = Callable[["Tensor"], "Tensor"]
 
+# Takes a site's name and its tensor, in TransformerLens' layout.
+Hand = Callable[[str, "Tensor"], None]
+
 OUTPUTS: Final = ("attentions", "hidden_states")
 """What a `transformers` model can be asked to give beside its logits."""
 
@@ -32,7 +35,8 @@ class Asking:
     that count real tokens. `cache` says whether keys and values are kept for later tokens.
     `outputs` are more outputs asked for, of OUTPUTS. `edits` gives, by site, what is written
     there. `gradients` keeps the graph behind the logits. `decoder` is what an encoder-decoder's
-    decoder reads, where that is not the prompt itself.
+    decoder reads, where that is not the prompt itself. `hand` is given each site's tensor as it
+    fires, in place of its being kept; it may not keep it either: what follows may write to it.
     """
 
     mask: bool | None = None
@@ -42,6 +46,11 @@ class Asking:
     edits: Mapping[str, Edit] = field(default_factory=dict)
     gradients: bool = False
     decoder: Prompt | None = None
+    hand: Hand | None = None
+
+    def taken(self, sites: Collection[str]) -> Taken:
+        """Give what the tensors at the sites are put into as they fire."""
+        return Taken(sites, self.hand)
 
     def output_arguments(self) -> dict[str, bool]:
         """Give the arguments by which `transformers` is asked for more outputs."""
@@ -50,6 +59,33 @@ class Asking:
 
 
 PLAIN: Final = Asking()
+
+
+class Taken(dict[str, "Tensor | None"]):
+    """The tensors at the sites that were asked for: copies, or None for what was handed over."""
+
+    def __init__(self, sites: Collection[str], hand: Hand | None) -> None:
+        """Start with none taken."""
+        super().__init__()
+        self._sites = frozenset(sites)
+        self._hand = hand
+
+    def take(self, site: str, tensor: Tensor) -> None:
+        """Copy a site's tensor, or hand it over if it was asked for."""
+        self.keep(site, tensor.detach().clone() if self._hand is None else tensor)
+
+    def keep(self, site: str, tensor: Tensor) -> None:
+        """Keep a tensor that nothing writes to any more, as it is; or hand it over likewise."""
+        if self._hand is None:
+            self[site] = tensor
+        elif site in self._sites:
+            self[site] = None
+            self._hand(site, tensor.detach())
+
+    def at(self, sites: Iterable[str]) -> dict[str, Tensor]:
+        """Give what was taken at the sites, in their order; nothing for what was handed over."""
+        found = {site: self[site] for site in sites if site in self}
+        return {site: tensor for site, tensor in found.items() if tensor is not None}
 
 
 def model_inputs(
@@ -114,12 +150,12 @@ def logits_of(output: Any) -> Tensor:
     return found
 
 
-def keeper(site: str, taken: dict[str, Tensor], edit: Edit | None) -> Any:
+def keeper(site: str, taken: Taken, edit: Edit | None) -> Any:
     """Give a hook in TransformerLens' signature that keeps a site's tensor, and may replace it."""
 
     def keep(tensor: Tensor, hook: object) -> Tensor | None:  # noqa: ARG001 - its signature
         edited = None if edit is None else edit(tensor)
-        taken[site] = (tensor if edited is None else edited).detach().clone()
+        taken.take(site, tensor if edited is None else edited)
         return edited
 
     return keep

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-    from harness.models.ports.asking import Edit
+    from harness.models.ports.asking import Edit, Taken
 
 _SOFTMAX: Final = frozenset({torch.nn.functional.softmax, torch.softmax, torch.Tensor.softmax})
 _PRODUCTS: Final = frozenset(
@@ -45,11 +45,14 @@ class AttentionTrace(TorchFunctionMode):
     out of both matrices. `rot_k` has key-value heads: the repetition for grouped queries is undone.
     """
 
-    def __init__(self, *, config: Any, edits: Mapping[str, Edit] | None = None) -> None:
-        """Start with nothing taken and nothing watched; `edits` are written to patterns."""
+    def __init__(
+        self, *, config: Any, into: Taken, edits: Mapping[str, Edit] | None = None
+    ) -> None:
+        """Start with nothing watched; what is seen goes `into`, `edits` are written to patterns."""
         super().__init__()
         self._edits = edits or {}
-        self.taken: dict[str, Tensor] = {}
+        self._into = into
+        self._seen: dict[str, Tensor] = {}
         self._config = config
         self._prefix: str | None = None
         self._product: tuple[Tensor, Tensor] | None = None
@@ -63,6 +66,9 @@ class AttentionTrace(TorchFunctionMode):
 
         def leave(*_: object) -> None:
             self._prefix = None
+            for site, tensor in self._seen.items():
+                self._into.take(site, tensor)
+            self._seen.clear()
 
         handles = (
             attention.register_forward_pre_hook(enter),
@@ -87,14 +93,14 @@ class AttentionTrace(TorchFunctionMode):
             pattern = f"{self._prefix}.pattern"
             if func in _PRODUCTS:
                 self._product = (args[0], args[1])
-                if pattern in self.taken:
+                if pattern in self._seen:
                     # What weighs the values: a softmax in float32 is rounded before.
-                    self.taken[pattern] = self.taken[pattern].to(args[0].dtype)
+                    self._seen[pattern] = self._seen[pattern].to(args[0].dtype)
             elif func in _ADDING_PRODUCTS:
                 self._product = _added_product(*args, **(kwargs or {}))
             elif func is _FUSED:
                 self._keep_factors(args[0], args[1].transpose(-1, -2))
-            elif func in _SOFTMAX and pattern not in self.taken:
+            elif func in _SOFTMAX and pattern not in self._seen:
                 if edit := self._edits.get(pattern):
                     result = edit(result)
                 self._keep(scores=args[0], pattern=result)
@@ -110,15 +116,15 @@ class AttentionTrace(TorchFunctionMode):
             else:
                 self._keep_factors(*(_by_head(factor, heads) for factor in self._product))
             scores, pattern = scores[..., :n_keys], pattern[..., :n_keys]
-        self.taken[f"{self._prefix}.attn_scores"] = _by_head(scores.detach(), heads).clone()
-        self.taken[f"{self._prefix}.pattern"] = _by_head(pattern.detach(), heads).clone()
+        self._seen[f"{self._prefix}.attn_scores"] = _by_head(scores.detach(), heads).clone()
+        self._seen[f"{self._prefix}.pattern"] = _by_head(pattern.detach(), heads).clone()
 
     def _keep_factors(self, query: Tensor, key_transposed: Tensor) -> None:
         key = key_transposed.transpose(-1, -2)
         if query.ndim == key.ndim == _BATCH_HEAD_POS_X:
             key = key[:, :: max(1, key.shape[1] // n_kv_heads(self._config))]
-            self.taken[f"{self._prefix}.rot_q"] = _by_position(query)
-            self.taken[f"{self._prefix}.rot_k"] = _by_position(key)
+            self._seen[f"{self._prefix}.rot_q"] = _by_position(query)
+            self._seen[f"{self._prefix}.rot_k"] = _by_position(key)
 
 
 def _added_product(

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from harness.case import Cell, Prompt
     from harness.models.checkpoints import Checkpoint
-    from harness.models.ports.asking import Asking
+    from harness.models.ports.asking import Asking, Taken
 
 RELEASES: Final = ">=3"
 """The releases of TransformerLens that have a bridge."""
@@ -121,7 +121,7 @@ class BridgeRunner:
         self, prompt: Prompt, sites: Sequence[str], asking: Asking = PLAIN
     ) -> dict[str, Tensor]:
         """Run once with the bridge's own hooks and give the tensors at the sites."""
-        taken: dict[str, Tensor] = {}
+        taken = asking.taken(sites)
         hooks = self._hooks_for(sites, taken, asking)
         inputs = self._inputs(prompt, asking)
         with self._measured(sites, taken, asking):
@@ -132,8 +132,8 @@ class BridgeRunner:
                 **inputs,
                 **asking.output_arguments(),
             )
-        taken[LOGITS] = logits
-        return {site: taken[site] for site in sites if site in taken}
+        taken.keep(LOGITS, logits)
+        return taken.at(sites)
 
     def decode(
         self, prompt: Prompt, chunks: Sequence[int], sites: Sequence[str], asking: Asking = PLAIN
@@ -149,7 +149,7 @@ class BridgeRunner:
         for inputs in chunk_inputs(
             self._inputs(prompt, asking), chunks, decoder=bool(config.is_encoder_decoder)
         ):
-            taken: dict[str, Tensor] = {}
+            taken = asking.taken(sites)
             hooks = self._hooks_for(sites, taken, asking)
             with self._measured(sites, taken, asking), refusals(_REFUSALS):
                 logits, cache = self.bridge.run_with_hooks(
@@ -163,8 +163,8 @@ class BridgeRunner:
                 message = f"{type(self.bridge.original_model).__name__} keeps no cache"
                 raise Refused(message)
             more["past_key_values"] = cache
-            taken[LOGITS] = logits
-            found.append({site: taken[site] for site in sites if site in taken})
+            taken.keep(LOGITS, logits)
+            found.append(taken.at(sites))
         return found
 
     def run_with_cache(self, prompt: Prompt, sites: Sequence[str]) -> dict[str, Tensor]:
@@ -210,7 +210,7 @@ class BridgeRunner:
         return inputs
 
     def _hooks_for(
-        self, sites: Sequence[str], taken: dict[str, Tensor], asking: Asking
+        self, sites: Sequence[str], taken: Taken, asking: Asking
     ) -> list[tuple[str, Any]]:
         return [
             (self._hooks[site], keeper(site, taken, asking.edits.get(site)))
@@ -219,9 +219,7 @@ class BridgeRunner:
         ]
 
     @contextlib.contextmanager
-    def _measured(
-        self, sites: Sequence[str], taken: dict[str, Tensor], asking: Asking
-    ) -> Iterator[None]:
+    def _measured(self, sites: Sequence[str], taken: Taken, asking: Asking) -> Iterator[None]:
         gradients = torch.set_grad_enabled(asking.gradients)
         with gradients, self._watched(), self._routed(sites, taken), quiet():
             yield
@@ -241,14 +239,14 @@ class BridgeRunner:
                 )
 
     @contextlib.contextmanager
-    def _routed(self, sites: Sequence[str], taken: dict[str, Tensor]) -> Iterator[None]:
+    def _routed(self, sites: Sequence[str], taken: Taken) -> Iterator[None]:
         """Read the logits of routers for which the bridge has no hook."""
         with contextlib.ExitStack() as stack:
             for site in sites:
                 if site in self._routers:
 
                     def keep(router: Any, args: Any, output: Any, site: str = site) -> None:
-                        taken[site] = routed_by(router, args[0], output).detach().clone()
+                        taken.take(site, routed_by(router, args[0], output))
 
                     stack.callback(self._routers[site].register_forward_hook(keep).remove)
             yield

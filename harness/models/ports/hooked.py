@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from harness.case import Cell, Prompt
     from harness.models.checkpoints import Checkpoint
-    from harness.models.ports.asking import Asking
+    from harness.models.ports.asking import Asking, Taken
     from harness.models.ports.hooked_sites import Places
 
 _CACHES: Final = ("TransformerLensKeyValueCache", "HookedTransformerKeyValueCache")
@@ -111,7 +111,7 @@ class HookedRunner:
     def _forward(
         self, arguments: dict[str, Any], sites: Sequence[str], asking: Asking
     ) -> dict[str, Tensor]:
-        taken: dict[str, Tensor] = {}
+        taken = asking.taken(sites)
         points = self.model.hook_dict
         hooks = [
             (self._paths[site], keeper(site, taken, asking.edits.get(site)))
@@ -121,8 +121,8 @@ class HookedRunner:
         gradients = torch.set_grad_enabled(asking.gradients)
         with gradients, quiet(), self._read_modules(sites, taken):
             logits = self.model.run_with_hooks(return_type="logits", fwd_hooks=hooks, **arguments)
-        taken[LOGITS] = logits
-        return {site: taken[site] for site in sites if site in taken}
+        taken.keep(LOGITS, logits)
+        return taken.at(sites)
 
     def to_tokens(self, texts: Sequence[str], *, bos: bool | None = None) -> list[list[int]]:
         """Give the token ids of texts by the model's own `to_tokens`, padded to one length.
@@ -157,7 +157,7 @@ class HookedRunner:
         return {name: inputs[given] for given, name in named.items() if given in inputs}
 
     @contextlib.contextmanager
-    def _read_modules(self, sites: Sequence[str], taken: dict[str, Tensor]) -> Iterator[None]:
+    def _read_modules(self, sites: Sequence[str], taken: Taken) -> Iterator[None]:
         """Read the output of modules where there is no hook point of the site's meaning."""
         with contextlib.ExitStack() as stack:
             for site in sites:
@@ -165,7 +165,7 @@ class HookedRunner:
                 if path and path not in self.model.hook_dict:
 
                     def keep(_: object, __: object, output: Tensor, site: str = site) -> None:
-                        taken[site] = output.detach().clone()
+                        taken.take(site, output)
 
                     module = self.model.get_submodule(path)
                     stack.callback(module.register_forward_hook(keep).remove)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from harness.case import Cell, Prompt
     from harness.models.checkpoints import Checkpoint
     from harness.models.family import Family, Tap
-    from harness.models.ports.asking import Asking, Edit
+    from harness.models.ports.asking import Asking, Edit, Taken
 
 _NO_ACTIVATIONS = "transformers has no run_with_cache"
 _NO_TOKENIZER = "a model of transformers has no tokenizer"
@@ -238,21 +238,16 @@ class TransformersRunner:
     def _forward(
         self, inputs: Mapping[str, Any], sites: Sequence[str], asking: Asking, **more: bool
     ) -> tuple[dict[str, Tensor], Any]:
-        taken: dict[str, Tensor] = {}
-        edits = asking.edits
+        taken, edits = asking.taken(sites), asking.edits
         with ExitStack() as stack, torch.set_grad_enabled(asking.gradients):
             for site in dict.fromkeys((*edits, *sites)):
                 if site in self._taps:
                     stack.enter_context(self._tapped(site, taken, edits.get(site)))
             if any(site not in self._taps and site != LOGITS for site in (*edits, *sites)):
-                trace = stack.enter_context(self._traced(edits))
-            else:
-                trace = None
+                stack.enter_context(self._traced(edits, taken))
             output = self.model(**inputs, **more)
-        if trace is not None:
-            taken.update(trace.taken)
-        taken[LOGITS] = logits_of(output)
-        return {site: taken[site] for site in sites if site in taken}, output
+        taken.keep(LOGITS, logits_of(output))
+        return taken.at(sites), output
 
     def passed_through(self) -> frozenset[str]:
         """Name the sites outside the fused attention: the same code as the reference's.
@@ -307,7 +302,7 @@ class TransformersRunner:
         return frozenset(site for site in self.sites if site not in self._taps and site != LOGITS)
 
     @contextmanager
-    def _tapped(self, site: str, taken: dict[str, Tensor], edit: Edit | None) -> Iterator[None]:
+    def _tapped(self, site: str, taken: Taken, edit: Edit | None) -> Iterator[None]:
         tap = self._taps[site]
         config = self._config
         is_router = within_block(site) == ROUTER
@@ -318,7 +313,7 @@ class TransformersRunner:
                 tensor = _edited(tensor, edit, tap, config)
                 value = (tensor, *value[1:]) if isinstance(value, tuple) else tensor
             view = tensor if tap.view is None else tap.view(tensor, config)
-            taken[site] = view.detach().clone()
+            taken.take(site, view)
             return value
 
         def before(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -343,8 +338,8 @@ class TransformersRunner:
             handle.remove()
 
     @contextmanager
-    def _traced(self, edits: Mapping[str, Edit]) -> Iterator[AttentionTrace]:
-        trace = AttentionTrace(config=self._config, edits=edits)
+    def _traced(self, edits: Mapping[str, Edit], taken: Taken) -> Iterator[AttentionTrace]:
+        trace = AttentionTrace(config=self._config, edits=edits, into=taken)
         with ExitStack() as stack:
             for prefix, path in self._attention.items():
                 stack.enter_context(trace.watching(self.model.get_submodule(path), prefix))
