@@ -15,6 +15,7 @@ from harness.measure.compare import relative_distance
 from harness.measure.entries import entries
 from harness.measure.fingerprint import Fingerprint, printed_alone, seed_of
 from harness.measure.relations import EQUAL, SHIFT, layer_site, may_shift
+from harness.measure.shelf import Activations, Shelf
 from harness.models.checkpoints import checkpoint_of
 from harness.models.ports import load_reference
 from harness.models.sites import LOGITS
@@ -39,14 +40,6 @@ Models hold themselves in cycles, and a collection goes through all that lives: 
 to Python's own.
 """
 
-KEPT_BYTES: Final = 256 * 2**20
-"""Bytes of activations that a reference, and its oracle, keep for the modes to come.
-
-All prompts of a tiny model are a few of these; of a large one it is cheaper to run a prompt again
-than to hold every one beside the weights.
-"""
-
-Activations = dict[str, "Tensor"]
 Row = dict[str, Any]
 
 
@@ -73,8 +66,7 @@ class Reference:
             same = _same_weights(self.runner.model, exact.runner.model)
             self.oracle = exact if same else _with_weights_of(self, cell)
         self.of_rounded_weights = False
-        self._kept: dict[str, Activations] = {}
-        self._n_kept = 0
+        self._kept = Shelf()
         self._printed: dict[tuple[str, str, str], Printed] = {}
         self.errors: dict[tuple[str, str, str], float] = {}
         self._prints: dict[tuple[str, ...], list[Row]] = {}
@@ -92,17 +84,22 @@ class Reference:
     def activations(self, prompt: Prompt, *, keep: bool = True) -> Activations:
         """Run the prompt through the reference and give all its sites.
 
-        They are kept for other modes as far as KEPT_BYTES go; the rest is run again for each.
+        They are kept for other modes, as a shelf does.
         """
-        if prompt.prompt_id in self._kept:
-            return self._kept[prompt.prompt_id]
+        if (kept := self._kept.get(prompt.prompt_id)) is not None:
+            return kept
         with numerics_of(self.dtype):
             taken = capture(self.runner, prompt, self.runner.sites)
-        n_bytes = sum(tensor.nbytes for tensor in taken.values())
-        if keep and self._n_kept + n_bytes <= KEPT_BYTES:
-            self._kept[prompt.prompt_id] = taken
-            self._n_kept += n_bytes
+        if keep:
+            self._kept.offer(prompt.prompt_id, taken)
         return taken
+
+    def forget(self) -> None:
+        """Let go of all that is kept of prompts."""
+        self._kept.clear()
+        self._printed.clear()
+        self._prints.clear()
+        self.errors.clear()
 
     def error_at(self, prompt: Prompt, site: str, tensor: Tensor) -> float:
         """Give the relative error of the reference's own tensor at a site, against the oracle."""
