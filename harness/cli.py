@@ -25,6 +25,7 @@ from harness import (
     cli_init,
     cli_merge,
     cli_newer,
+    cli_pack,
     cli_report,
     cli_search,
     cli_shrink,
@@ -50,6 +51,7 @@ cli_history.register(app)
 cli_init.register(app)
 cli_merge.register(app)
 cli_newer.register(app)
+cli_pack.register(app)
 cli_report.register(app)
 cli_shrink.register(app)
 cli_teeth.register(app)

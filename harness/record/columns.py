@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Final, Literal
 
 import pyarrow as pa
@@ -195,6 +196,12 @@ COLUMNS: Final[dict[str, tuple[Column, ...]]] = {
     ),
 }
 
+AXES_OF: Final = {
+    kind: tuple(axis.name for axis in _AXES if axis.name in {column.name for column in columns})
+    for kind, columns in COLUMNS.items()
+}
+"""Of each kind, the axes that it has: what its rows can be filtered by."""
+
 
 def schema_of(kind: str) -> pa.Schema:
     """Give the Arrow schema of a kind of row, each column with its documentation."""
@@ -211,3 +218,19 @@ def schema_of(kind: str) -> pa.Schema:
         ],
         metadata={"schema_version": str(SCHEMA_VERSION), "kind": kind},
     )
+
+
+@cache
+def plain_schema(kind: str) -> pa.Schema:
+    """Give the schema without documentation, as parts have it: columns.json says it once."""
+    schema = schema_of(kind)
+    return pa.schema([field.remove_metadata() for field in schema], schema.metadata)
+
+
+def encoding_of(kind: str) -> dict[str, list[str]]:
+    """Say how columns are encoded: floats split by byte, which makes a part a third smaller."""
+    fields = plain_schema(kind)
+    floats = [field.name for field in fields if pa.types.is_floating(field.type)]
+    lists = {field.name for field in fields if pa.types.is_list(field.type)}
+    others = [name for name in fields.names if name not in lists.union(floats)]
+    return {"use_dictionary": others, "use_byte_stream_split": floats}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from harness.record.columns import COLUMNS, Kind, Row, schema_of
+from harness.record.columns import COLUMNS, Kind, Row, encoding_of, plain_schema, schema_of
 from harness.record.files import write_json
 
 if TYPE_CHECKING:
@@ -48,23 +48,15 @@ def write_part(run: Path, kind: Kind, name: str, rows: Sequence[Row]) -> None:
     final = folder / f"{name}.parquet"
     # Readers of parquet folders pass over names that begin with a dot.
     scratch = folder / f".{name}.{os.getpid()}"
-    table = table_of(kind, rows)
-    plain = pa.schema([field.remove_metadata() for field in table.schema], table.schema.metadata)
-    table = table.cast(plain)
-    # A run has thousands of parts: without statistics, which nobody filters one cell's rows by,
-    # and with floats split by byte it is a third smaller.
-    floats = [field.name for field in table.schema if pa.types.is_floating(field.type)]
-    others = [field.name for field in table.schema if field.name not in floats]
+    table = table_of(kind, rows).cast(plain_schema(kind))
+    # Without statistics, which nobody filters one cell's rows by: a run has thousands of parts.
     pq.write_table(
         table,
         scratch,
         compression="zstd",
         compression_level=9,
         write_statistics=False,
-        use_dictionary=[
-            name for name in others if not pa.types.is_list(table.schema.field(name).type)
-        ],
-        use_byte_stream_split=floats,
+        **encoding_of(kind),
     )
     scratch.replace(final)
 
