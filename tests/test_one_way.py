@@ -18,16 +18,8 @@ BELOW |= {"profile", "known", "teeth", "page", "history", "sharding"}
 COMMANDS = BELOW | {"gating", "searching", "merging", "cli_names"}
 COMMANDS |= {"cli_compatibility"}
 COMMANDS |= {"cli_convert", "cli_coverage", "cli_explain", "cli_gate", "cli_search", "cli_shrink"}
-COMMANDS |= {
-    "cli_history",
-    "cli_init",
-    "cli_merge",
-    "cli_newer",
-    "cli_pack",
-    "cli_progress",
-    "cli_report",
-}
-COMMANDS |= {"cli_teeth", "scaffold"}
+COMMANDS |= {"cli_history", "cli_init", "cli_merge", "cli_newer", "cli_progress", "cli_report"}
+COMMANDS |= {"cli_pack", "cli_teeth", "scaffold"}
 
 # Each room, and the rooms that it may import besides itself.
 ROOMS = {

@@ -143,10 +143,11 @@ def _asked(kind: Kind, cell: str, columns: Sequence[str] | None, axes: Mapping[s
         raise UsageError(message)
     named: dict[str, Sequence[str]] = {}
     for axis, names in axes.items():
-        named[axis] = [names] if isinstance(names, str) else list(names)
-        if odd := [name for name in named[axis] if not isinstance(name, str)]:
+        given = [names] if isinstance(names, str) or names is None else list(names)
+        if odd := [name for name in given if not isinstance(name, str)]:
             message = f"{kind} cannot be filtered by {axis}={odd[0]!r}; give a name, or several"
             raise UsageError(message)
+        named[axis] = given
     return Asked(kind=kind, cell=cell, axes=named, columns=known if columns is None else columns)
 
 
