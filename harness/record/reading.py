@@ -143,7 +143,7 @@ def _asked(kind: Kind, cell: str, columns: Sequence[str] | None, axes: Mapping[s
         raise UsageError(message)
     named: dict[str, Sequence[str]] = {}
     for axis, names in axes.items():
-        given = [names] if isinstance(names, str) or names is None else list(names)
+        given: list[Any] = [names] if isinstance(names, str) or names is None else list(names)
         if odd := [name for name in given if not isinstance(name, str)]:
             message = f"{kind} cannot be filtered by {axis}={odd[0]!r}; give a name, or several"
             raise UsageError(message)

@@ -1,0 +1,1 @@
+"""Benchmarks: what the harness itself costs, printed as tables."""
