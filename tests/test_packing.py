@@ -459,7 +459,7 @@ def test_a_run_has_a_part_whether_it_is_packed_or_not(any_run):
 def test_the_manifest_says_where_each_part_is(packed):
     file = packed_files.open_packed(packed, "deltas")
     assert [*file.parts] == [name_of(family, mode) for family in FAMILIES for mode in MODES]
-    assert [stretch.start for stretch in file.parts.values()] == [0, 2, 4, 6]
+    assert [file.begins[place] for place in file.parts.values()] == [0, 2, 4, 6]
     cells = packed_files.open_packed(packed, "cells")
     assert cells.kinds == set(ALL_KINDS) - {"cells"}
     assert json.loads((packed / "run.json").read_text()) == {"schema_version": SCHEMA_VERSION}

@@ -12,6 +12,8 @@ import os
 import threading
 import zlib
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
@@ -57,25 +59,30 @@ class Portion:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Stretch:
-    """Where the rows of a part stand in a packed file."""
-
-    start: int
-    rows: int
-    key: tuple[str, ...]
-    of_cell: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Packed:
-    """A packed file that has been opened: its parts in their order, and its groups of rows."""
+    """A packed file that has been opened: its parts in their order, and its groups of rows.
+
+    Attributes:
+        file: Where it is.
+        kind: Whose rows it has.
+        opened: The file.
+        parts: The place of each part, by its name.
+        begins: Per place the first row of the part, and at last the number of all rows.
+        keys: Per place what the part is sorted by.
+        alone: Parts that are no cell's.
+        kinds: The other kinds that had a packed file when this one was written.
+        starts: Per group of rows its first row.
+    """
 
     file: Path
     kind: Kind
     opened: pq.ParquetFile
-    parts: Mapping[str, Stretch]
+    parts: Mapping[str, int]
+    begins: Sequence[int]
+    keys: Sequence[Sequence[str]]
+    alone: frozenset[str]
     kinds: frozenset[str]
-    starts: tuple[int, ...]
+    starts: Sequence[int]
     _last: dict[int, pa.Table] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -84,19 +91,19 @@ class Packed:
         return [
             Portion(
                 name=name,
-                key=stretch.key,
-                of_cell=stretch.of_cell,
-                read=lambda stretch=stretch: self._rows_of(stretch),  # type: ignore[misc]
+                key=tuple(self.keys[place]),
+                of_cell=name not in self.alone,
+                read=partial(self._rows_of, place),
             )
-            for name, stretch in self.parts.items()
+            for name, place in self.parts.items()
         ]
 
-    def _rows_of(self, stretch: Stretch) -> pa.Table:
-        end = stretch.start + stretch.rows
+    def _rows_of(self, place: int) -> pa.Table:
+        start, end = self.begins[place : place + 2]
         found = [plain_schema(self.kind).empty_table()]
-        for group in self.groups_of([(stretch.start, end)]):
+        for group in self.groups_of([(start, end)]):
             first = self.starts[group]
-            begin = max(stretch.start, first)
+            begin = max(start, first)
             found.append(self._group(group).slice(begin - first, end - begin))
         return pa.concat_tables(found).unify_dictionaries()
 
@@ -163,6 +170,7 @@ def open_packed(run: Path, kind: Kind) -> Packed | None:
         known = opened.metadata.metadata or {}
         check_schema(file, kind, opened.schema_arrow, _NEXT)
         listed = _unpacked(known[_MANIFEST])
+        names, sizes, keys, alone = (listed[each] for each in ("names", "rows", "keys", "alone"))
         kinds = json.loads(known[_KINDS])
     except FileNotFoundError:
         return None
@@ -170,25 +178,23 @@ def open_packed(run: Path, kind: Kind) -> Packed | None:
         raise RunFolderError(_unreadable(file, error)) from error
     except KeyError as error:
         raise RunFolderError(_unreadable(file, f"its footer has no {error}")) from error
-    parts, start = {}, 0
-    for name, rows, of_cell, *key in listed:
-        parts[name] = Stretch(start=start, rows=rows, key=tuple(key), of_cell=of_cell)
-        start += rows
+    parts = {name: place for place, name in enumerate(names)}
+    begins = [0, *accumulate(sizes)]
     metadata = opened.metadata
-    if start != metadata.num_rows or len(parts) != len(listed):
-        told = f"it has {metadata.num_rows} rows, and its manifest {start} of {len(parts)} parts"
+    if begins[-1] != metadata.num_rows or len(parts) != len(sizes):
+        told = f"it has {metadata.num_rows} rows, and {begins[-1]} by its manifest"
         raise RunFolderError(_unreadable(file, told))
-    starts, first = [], 0
-    for group in range(metadata.num_row_groups):
-        starts.append(first)
-        first += metadata.row_group(group).num_rows
+    groups = (metadata.row_group(group).num_rows for group in range(metadata.num_row_groups))
     return Packed(
         file=file,
         kind=kind,
         opened=opened,
         parts=parts,
+        begins=begins,
+        keys=keys,
+        alone=frozenset(alone),
         kinds=frozenset(kinds),
-        starts=tuple(starts),
+        starts=[0, *accumulate(groups)][:-1],
     )
 
 
@@ -236,7 +242,7 @@ def write_packed(
     folder = run / kind
     folder.mkdir(parents=True, exist_ok=True)
     scratch = folder / f".{PACKED}.{os.getpid()}"
-    listed: list[list[Any]] = []
+    listed: dict[str, list[Any]] = {"names": [], "rows": [], "keys": [], "alone": []}
     group: list[pa.Table] = []
     rows, block = 0, None
     try:
@@ -257,7 +263,11 @@ def write_packed(
                 group.append(table)
                 rows += table.num_rows
                 block = portion.key[:_BLOCK]
-                listed.append([portion.name, table.num_rows, portion.of_cell, *portion.key])
+                listed["names"].append(portion.name)
+                listed["rows"].append(table.num_rows)
+                listed["keys"].append(portion.key)
+                if not portion.of_cell:
+                    listed["alone"].append(portion.name)
             _write_group(writer, group)
             writer.add_key_value_metadata({_MANIFEST: _packed(listed), _KINDS: json.dumps(kinds)})
         _sync(scratch)
@@ -287,6 +297,6 @@ def _packed(listed: object) -> bytes:
     return base64.b64encode(zlib.compress(json.dumps(listed).encode()))
 
 
-def _unpacked(manifest: bytes) -> list[list[Any]]:
-    found: list[list[Any]] = json.loads(zlib.decompress(base64.b64decode(manifest)))
+def _unpacked(manifest: bytes) -> dict[str, list[Any]]:
+    found: dict[str, list[Any]] = json.loads(zlib.decompress(base64.b64decode(manifest)))
     return found

@@ -83,8 +83,7 @@ def packed_of(run: Path, kind: Kind) -> Packed | None:
             "  next:    restore it from a copy; without one, measure the run again"
         )
         raise RunFolderError(message)
-    named = {name for name, stretch in packed.parts.items() if stretch.of_cell}
-    if lost := sorted(named - finished_cells(run)):
+    if lost := sorted(packed.parts.keys() - packed.alone - finished_cells(run)):
         message = (
             f"{packed.file} has rows of {len(lost)} cells that cells/ lacks: {', '.join(lost[:3])}"
             f"{' …' if len(lost) > 3 else ''}\n"  # noqa: PLR2004 - as many as are shown

@@ -212,10 +212,10 @@ def _of_packed(packed: Packed, newer: set[str], asked: Asked) -> list[pa.Table]:
 def _ranges(packed: Packed, newer: set[str], asked: Asked) -> list[tuple[int, int]]:
     """Give from where to where the rows of the asked parts stand, in order and joined."""
     kept: list[tuple[int, int]] = []
-    for name, stretch in packed.parts.items():
+    for name, place in packed.parts.items():
         if name in newer or not asked.admits(name):
             continue
-        start, end = stretch.start, stretch.start + stretch.rows
+        start, end = packed.begins[place : place + 2]
         if kept and kept[-1][1] == start:
             start = kept.pop()[0]
         kept.append((start, end))

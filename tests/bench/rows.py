@@ -10,11 +10,13 @@ random numbers, which are the hardest to compress. They go the way that rows of 
 from __future__ import annotations
 
 import argparse
+import random
 import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import count, islice, product
 from pathlib import Path
 from typing import Any, Final
@@ -37,18 +39,24 @@ from harness.record import (
 from harness.record.columns import plain_schema
 
 FAMILIES: Final = tuple(f"family{i:02}" for i in range(25))
-MODES: Final = ("bridge", "compat", "no_processing", "fold_ln", "center_writing", "center_unembed")
-MODES_ALL: Final = (*MODES, "fold_v_bias", "hf_sdpa")
+MODES: Final = (
+    *("bridge", "compat", "no_processing", "fold_ln", "center_writing", "center_unembed"),
+    *("fold_v_bias", "hf_sdpa"),
+)
 DTYPES: Final = ("bfloat16", "exact", "float32")
-SITES: Final = ("embed", *(f"blocks.{layer}.{name}" for layer in range(2) for name in range(29)))
-SITES_ALL: Final = (*SITES, "logits")
+SITES: Final = (
+    "embed",
+    *(f"blocks.{layer}.site{name}" for layer in range(2) for name in range(29)),
+    "logits",
+)
 PROMPTS: Final = 8
-A_CELL: Final = len(SITES_ALL) * PROMPTS
-ASKED: Final = {"family": FAMILIES[11], "loading_mode": MODES_ALL[3]}
+A_CELL: Final = len(SITES) * PROMPTS
+ASKED: Final = {"family": FAMILIES[11], "loading_mode": MODES[3]}
 FEW: Final = ("site", "layer", "rel_l2", "verdict")
 SMALL: Final = 200
 """Cells that are written as parts of their own: enough for a rate, at 20 ms a cell."""
 TIMES: Final = 5
+_NUMBERS: Final = 1 << 24
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,7 +138,7 @@ Axes = tuple[str, str, str, int]
 def _cells() -> Iterator[Axes]:
     """Give cells: family, mode, dtype and a variant, each combination before the next variant."""
     for variant in count():
-        for family, mode, dtype in product(FAMILIES, MODES_ALL, DTYPES):
+        for family, mode, dtype in product(FAMILIES, MODES, DTYPES):
             yield family, mode, dtype, variant
 
 
@@ -152,37 +160,58 @@ def _portion(kind: Any, cell: Axes, number: int) -> Portion:
 def _table(kind: str, cell: Axes, number: int) -> pa.Table:
     """Give the rows of a cell: its axes, sites and prompts in their order, numbers at random."""
     family, mode, dtype, variant = cell
-    place = (FAMILIES.index(family), MODES_ALL.index(mode), DTYPES.index(dtype), variant)
-    seed = np.random.SeedSequence(place)
-    random = np.random.Generator(np.random.SFC64(seed))
     known = {"run_id": "bench", "cell_id": _name(cell), "family": family, "loading_mode": mode}
     known |= {"variant": f"variant{variant}", "checkpoint": "synthetic", "port": "bridge"}
     known |= {"dtype": dtype, "device": "cpu", "verdict": "pass", "relation": "equal"}
-    places = np.arange(number)
-    several = {
-        "site": (places % len(SITES_ALL), SITES_ALL),
-        "prompt_id": (places // len(SITES_ALL), tuple(f"{i:016x}" for i in range(PROMPTS))),
-        "tensor_shape": (places % 5, ("2x11x20", "2x4x11x11", "2x11x4x5", "2x11x80", "2x11x97")),
-    }
+    shared, none = _shared(kind, number), pa.array(np.zeros(number, np.int32))
+    drawn = random.Random(_name(cell))
     columns = []
     for column in COLUMNS[kind]:
-        if pa.types.is_dictionary(column.type):
-            codes, names = several.get(column.name, (np.zeros(number), (known.get(column.name),)))
-            codes = pa.array(codes.astype(np.int32))
-            if names == (None,):
-                columns.append(pa.nulls(number, column.type))
-            else:
-                columns.append(pa.DictionaryArray.from_arrays(codes, pa.array(names)))
+        if column.name in known:
+            names = pa.array([known[column.name]])
+            columns.append(pa.DictionaryArray.from_arrays(none, names))
         elif pa.types.is_floating(column.type):
-            values = 10.0 ** random.normal(-7.0, 1.0, number)
+            start = drawn.randrange(_NUMBERS - number)
+            values = _numbers()[start : start + number]
             columns.append(pa.array(values, column.type))
-        elif pa.types.is_integer(column.type):
-            columns.append(pa.array(places % 29, column.type))
-        elif pa.types.is_boolean(column.type):
-            columns.append(pa.array(places % 3 == 0))
         else:
-            columns.append(pa.array([f"0,{i % 11},{i % 20}" for i in range(number)], column.type))
+            columns.append(shared[column.name])
     return pa.Table.from_arrays(columns, schema=plain_schema(kind))
+
+
+@cache
+def _numbers() -> np.ndarray:
+    """Give random numbers, of which each column of a cell takes others: to draw all takes longer
+    than to write them.
+    """
+    return (10.0 ** np.random.default_rng(0).normal(-7.0, 1.0, _NUMBERS)).astype(np.float32)
+
+
+@cache
+def _shared(kind: str, number: int) -> dict[str, pa.Array]:
+    """Give the columns that are the same in each cell."""
+    places = np.arange(number)
+    several = {
+        "site": (places % len(SITES), SITES),
+        "prompt_id": (places // len(SITES), tuple(f"{i:016x}" for i in range(PROMPTS))),
+        "tensor_shape": (places % 5, ("2x11x20", "2x4x11x11", "2x11x4x5", "2x11x80", "2x11x97")),
+    }
+    found = {}
+    for column in COLUMNS[kind]:
+        if column.name in several:
+            codes, names = several[column.name]
+            codes = pa.array(codes.astype(np.int32))
+            found[column.name] = pa.DictionaryArray.from_arrays(codes, pa.array(names))
+        elif pa.types.is_dictionary(column.type):
+            found[column.name] = pa.nulls(number, column.type)
+        elif pa.types.is_integer(column.type):
+            found[column.name] = pa.array(places % 29, column.type)
+        elif pa.types.is_boolean(column.type):
+            found[column.name] = pa.array(places % 3 == 0)
+        elif pa.types.is_string(column.type):
+            words = [f"0,{i % 11},{i % 20}" for i in range(number)]
+            found[column.name] = pa.array(words, column.type)
+    return found
 
 
 def _describe(run: Path) -> None:
