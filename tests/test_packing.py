@@ -1,10 +1,12 @@
 """A packed run is the run: every row, once, whatever was killed when, and damage is told."""
 
+import contextlib
 import json
 import shutil
 from itertools import count
 
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hand_rows import KINDS as ALL_KINDS
@@ -266,15 +268,25 @@ def test_a_truncated_packed_file_is_named(kind, left, packed):
         READERS[kind](packed)
 
 
-@pytest.mark.parametrize("kind", ALL_KINDS)
-def test_a_packed_file_with_a_bit_turned_is_named(kind, packed):
-    file = packed / kind / PACKED
-    content = bytearray(file.read_bytes())
-    column = pq.ParquetFile(file).metadata.row_group(0).column(0)
-    content[column.dictionary_page_offset + column.total_compressed_size - 2] ^= 1
-    file.write_bytes(content)
-    with pytest.raises(RunFolderError, match=rf"{kind}/{PACKED} cannot be read"):
-        READERS[kind](packed)
+def test_a_bit_that_turned_is_told_where_parquet_itself_would_give_another_number(packed):
+    file = packed / "deltas" / PACKED
+    content, rows = file.read_bytes(), pq.ParquetFile(file).read(["rel_l2"])
+    metadata = pq.ParquetFile(file).metadata.row_group(0)
+    place = pq.ParquetFile(file).schema_arrow.names.index("rel_l2")
+    column = metadata.column(place)
+    start = column.dictionary_page_offset or column.data_page_offset
+    silent = 0
+    for byte in range(start, start + column.total_compressed_size):
+        turned = bytearray(content)
+        turned[byte] ^= 1
+        file.write_bytes(turned)
+        try:
+            silent += pq.ParquetFile(file).read(["rel_l2"]) != rows
+        except (OSError, pa.ArrowException):
+            continue
+        with contextlib.suppress(RunFolderError):
+            assert record.read_deltas(packed, columns=["rel_l2"]).rel_l2.tolist() == [0.5] * 8
+    assert silent
 
 
 def rewritten(file, table, **known):
@@ -458,6 +470,13 @@ def test_the_rows_of_a_part_are_found_across_groups(run, monkeypatch):
     write_cell(run, "opt", "bridge")
     pack(run)
     assert len(record.read_deltas(run, family="gemma")) == 10
+
+
+def test_a_group_holds_whole_parts_and_no_more_rows_than_it_may(run, monkeypatch):
+    monkeypatch.setattr(packed_files, "_LARGEST", 5)
+    pack(run)
+    groups = packed_files.open_packed(run, "deltas").opened.metadata
+    assert [groups.row_group(i).num_rows for i in range(groups.num_row_groups)] == [4, 4]
 
 
 def test_a_run_has_a_part_whether_it_is_packed_or_not(any_run):

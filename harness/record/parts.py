@@ -125,9 +125,13 @@ def read_columns(
     try:
         # Parts are small and many: threads read several, and none is read by several.
         table = opened.read(columns=list(columns), use_threads=False).select(list(columns))
-        return table if table.schema.equals(schema) else table.cast(schema)
+        table = table if table.schema.equals(schema) else table.cast(schema)
     except (OSError, pa.ArrowException) as error:
         raise RunFolderError(_unreadable(file, error)) from error
+    if table.num_rows != opened.metadata.num_rows:  # a page's header that is damaged hides rows
+        told = f"{table.num_rows} rows instead of {opened.metadata.num_rows}"
+        raise RunFolderError(_unreadable(file, told))
+    return table
 
 
 def _unreadable(file: Path, why: object) -> str:
