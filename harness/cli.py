@@ -10,7 +10,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import typer
 from rich.console import Console
@@ -25,6 +25,7 @@ from harness import (
     cli_init,
     cli_merge,
     cli_newer,
+    cli_pack,
     cli_report,
     cli_search,
     cli_shrink,
@@ -50,6 +51,7 @@ cli_history.register(app)
 cli_init.register(app)
 cli_merge.register(app)
 cli_newer.register(app)
+cli_pack.register(app)
 cli_report.register(app)
 cli_shrink.register(app)
 cli_teeth.register(app)
@@ -209,11 +211,9 @@ def logits(
     from harness.record import read_deltas
     from harness.report.words import logits_table
 
-    deltas = read_deltas(found_run(run))
     asked = {"family": family, "checkpoint": checkpoint, "loading_mode": mode, "dtype": dtype}
-    for column, values in asked.items():
-        if values:
-            deltas = deltas[deltas[column].isin(values)]
+    axes: dict[str, Any] = {axis: names for axis, names in asked.items() if names}
+    deltas = read_deltas(found_run(run), **axes)
     if deltas.empty:
         message = "nothing in the run fits this selection"
         raise UsageError(message)

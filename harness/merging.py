@@ -1,4 +1,4 @@
-"""Shards become one run: parts are copied, what does not fit is refused by name.
+"""Shards become one run: their parts are packed together, what does not fit is refused by name.
 
 A run of shards is one run only if each was asked the same, of the same releases, at the same
 commit, and none is missing. Machines may differ, as between nights: the merged run lists them.
@@ -8,12 +8,20 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, get_args
-
-import pyarrow.parquet as pq
+from typing import TYPE_CHECKING, Any, Final
 
 from harness.errors import RunFolderError, UsageError
-from harness.record import Kind, finished_cells, read_run, write_columns, write_json
+from harness.record import (
+    KINDS,
+    Kind,
+    Portion,
+    finished_cells,
+    portions_of,
+    read_run,
+    write_columns,
+    write_json,
+    write_run,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -73,8 +81,7 @@ def merge(runs: Sequence[Path], into: Path, *, partial: bool) -> dict[str, Any]:
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
     try:
-        for piece in pieces:
-            _copy(piece, scratch, pieces)
+        write_run(scratch, {kind: _joined_parts(pieces, kind) for kind in KINDS})
         described = _described(pieces, into.name)
         write_columns(scratch)
         write_json(scratch / "run.json", described)
@@ -137,35 +144,34 @@ def _lacking(pieces: Sequence[Piece]) -> list[str]:
     return told
 
 
-def _copy(piece: Piece, into: Path, pieces: Sequence[Piece]) -> None:
-    """Copy the parts of a shard; of a cell that is there already see that it is the same."""
-    for kind in get_args(Kind):
-        (into / kind).mkdir(exist_ok=True)
-        for part in sorted((piece.run / kind).glob("[!.]*.parquet")):
-            there = into / kind / part.name
-            if not there.exists():
-                shutil.copyfile(part, there)
+def _joined_parts(pieces: Sequence[Piece], kind: Kind) -> list[Portion]:
+    """Give the parts of all shards, each once; of one that two have see that it is the same.
+
+    What a cell has written that did not finish is left out: another shard may have finished it.
+    """
+    chosen: dict[str, tuple[Portion, Piece]] = {}
+    for piece in pieces:
+        for part in portions_of(piece.run, kind):
+            if part.of_cell and part.name not in piece.cells:
+                continue
+            if part.name not in chosen:
+                chosen[part.name] = (part, piece)
             elif kind == "controls":
-                _keep_the_worse(part, there)
-            elif _rows(part) != _rows(there):
-                cell = part.name.removesuffix(".parquet")
-                others = [str(p) for p in pieces if (p.run / kind / part.name).is_file()]
+                if not all(part.read()["caught"].to_pylist()):  # of two, the one not caught stays
+                    chosen[part.name] = (part, piece)
+            elif _rows(part) != _rows(chosen[part.name][0]):
                 message = (
-                    f"{cell} was measured twice, and its {kind} differ: {', '.join(others)}\n"
+                    f"{part.name} was measured twice, and its {kind} differ: "
+                    f"{chosen[part.name][1]}, {piece}\n"
                     "  next:    leave one of them out, after asking why: harness replay RUN CELL"
                 )
                 raise RunFolderError(message)
+    return [part for part, _ in chosen.values()]
 
 
-def _keep_the_worse(part: Path, there: Path) -> None:
-    """Of two controls of one cell keep the one that was not caught."""
-    if not all(row["caught"] for row in pq.read_table(part).to_pylist()):
-        shutil.copyfile(part, there)
-
-
-def _rows(part: Path) -> str:
+def _rows(part: Portion) -> str:
     """Give the rows of a part as words, NaN like NaN, without what the clock made."""
-    table = pq.ParquetFile(part).read()
+    table = part.read()
     kept = [name for name in table.column_names if name not in _OF_THE_CLOCK]
     return repr(table.select(kept).to_pylist())
 

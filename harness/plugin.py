@@ -24,6 +24,7 @@ from harness.record import (
     RED,
     asked_relation,
     finished_cells,
+    pack,
     read_cells,
     read_controls,
     read_run,
@@ -60,6 +61,7 @@ class Session:
     done: frozenset[str] = frozenset()
     controls: frozenset[str] = frozenset()
     uncaught: Sequence[str] = ()
+    unpacked: str = ""
     references: References | None = None
     port: KeptPort | None = None
     shard: Shard | None = None
@@ -385,6 +387,10 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     cells = read_cells(state.run)
     plant_missing(state.run, cells)
     state.uncaught = uncaught(cells, read_controls(state.run))
+    try:
+        pack(state.run)
+    except (OSError, RunFolderError) as error:  # a full disk: every row is there, in its part
+        state.unpacked = f"NOT PACKED: {error}; next: harness pack {state.run.name}"
     if session.exitstatus == pytest.ExitCode.TESTS_FAILED:
         return
     verdicts = set(cells.verdict)
@@ -403,5 +409,5 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
 
     terminalreporter.ensure_newline()
     print_run(session.run, write=terminalreporter.write_line)
-    for line in session.uncaught:
+    for line in (*session.uncaught, *filter(None, [session.unpacked])):
         terminalreporter.write_line(line)

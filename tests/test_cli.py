@@ -1,4 +1,5 @@
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ from harness.case import Case, Cell
 from harness.measure.references import References
 from harness.measure.run import Plan, measure_cell
 from harness.measure.writing import open_run, write_result
-from harness.record import read_deltas
+from harness.record import PACKED, pack, read_cells, read_deltas
 
 COMMAND = Path(sys.executable).with_name("harness")
 CASES = """
@@ -59,11 +60,15 @@ def measured(tmp_path_factory):
     return folder
 
 
-@pytest.fixture
-def a_run(measured, monkeypatch):
-    """Be in the folder in which two cells have been measured, and give their run."""
-    monkeypatch.chdir(measured)
-    return measured / "reports" / "runs" / "a-run"
+@pytest.fixture(params=["in parts", "packed"])
+def a_run(request, measured, tmp_path, monkeypatch):
+    """Be in a folder in which two cells have been measured, and give their run."""
+    shutil.copytree(measured, tmp_path / "here", symlinks=True)
+    monkeypatch.chdir(tmp_path / "here")
+    run = tmp_path / "here" / "reports" / "runs" / "a-run"
+    if request.param == "packed":
+        pack(run)
+    return run
 
 
 @pytest.fixture
@@ -232,6 +237,11 @@ def test_a_cell_that_is_measured_again_and_gives_the_same_is_green(call):
     assert re.search(same, " ".join(out.split()))
 
 
+def test_what_is_no_run_is_not_packed(folder, call):
+    code, _, said = call("pack", str(folder))
+    assert (code, "is not a run" in said) == (2, True)
+
+
 @pytest.mark.usefixtures("a_run")
 def test_logits_are_shown_for_what_is_asked_for(call):
     code, out, _ = call("logits", "--family", "gpt2")
@@ -244,3 +254,13 @@ def test_logits_are_shown_for_what_is_asked_for(call):
 def test_bounds_are_shown_beside_what_was_measured(call):
     code, out, _ = call("bounds")
     assert (code, "float32" in out) == (0, True)
+
+
+def test_a_run_is_packed_by_its_name(a_run, call):
+    before = read_cells(a_run).cell_id.tolist()
+    code, out, _ = call("pack", "a-run")
+    assert (code, "parts packed" in out) == (0, True)
+    assert {file.name for file in a_run.glob("*/*.parquet")} == {PACKED}
+    assert read_cells(a_run).cell_id.tolist() == before
+    code, out, _ = call("pack")
+    assert (code, out.startswith("0 parts packed")) == (0, True)

@@ -1,6 +1,7 @@
 import json
 import shutil
 
+import pandas as pd
 import pytest
 
 from harness.errors import RunFolderError, UsageError
@@ -9,9 +10,12 @@ from harness.judge.controls import uncaught
 from harness.merging import merge
 from harness.record import (
     COLUMNS,
+    PACKED,
     SCHEMA_VERSION,
+    pack,
     read_cells,
     read_controls,
+    read_deltas,
     read_run,
     write_json,
     write_part,
@@ -37,6 +41,11 @@ def cell_row(family, run_id, **more):
     axes |= {"checkpoint": "synthetic", "port": "bridge", "loading_mode": "bridge"}
     known = {**axes, "dtype": "exact", "device": "cpu", "run_id": run_id, "seconds": 1.0, **GREEN}
     return row_of("cells", **{**known, **more})
+
+
+def delta_row(family, run_id):
+    axes = {"cell_id": f"{family}-default.bridge.exact", "family": family, "run_id": run_id}
+    return row_of("deltas", **axes, passed_through=False)
 
 
 def write_cell(run, family, **more):
@@ -80,6 +89,25 @@ def test_shards_become_one_run_with_every_cell_and_control(shards, tmp_path):
     cells, controls = read_cells(tmp_path / "all"), read_controls(tmp_path / "all")
     assert sorted(cells.family) == ["gemma", "gpt2", "llama", "opt"] == sorted(controls.family)
     assert uncaught(cells, controls) == []
+
+
+def test_packed_shards_and_unpacked_ones_become_the_same_run(shards, tmp_path):
+    merge(shards, tmp_path / "one", partial=False)
+    for shard in shards[:2]:
+        pack(shard)
+    merge(shards, tmp_path / "two", partial=False)
+    for read in (read_cells, read_controls):
+        one, two = read(tmp_path / "one"), read(tmp_path / "two")
+        assert len(two) == 4
+        pd.testing.assert_frame_equal(one, two, check_categorical=False)
+    assert {file.name for file in (tmp_path / "two").glob("*/*.parquet")} == {PACKED}
+
+
+def test_what_a_cell_wrote_that_did_not_finish_is_not_merged(shards, tmp_path):
+    for name in ("opt", "gemma"):  # one that no shard finished, one that another has
+        write_part(shards[0], "deltas", f"{name}-default.bridge.exact", [delta_row(name, "s1")])
+    merge(shards, tmp_path / "all", partial=False)
+    assert read_deltas(tmp_path / "all").empty
 
 
 def test_a_merged_run_is_printed_as_any_other(shards, tmp_path):
@@ -177,6 +205,19 @@ def test_a_cell_that_was_measured_twice_and_differs_is_refused(shards, tmp_path)
     with pytest.raises(RunFolderError, match=r"gpt2-default.bridge.exact was measured twice"):
         merge([*shards, tmp_path / "again"], tmp_path / "all", partial=False)
     assert not (tmp_path / "all").exists()
+
+
+@pytest.mark.parametrize("packed", [(), (0,), (0, 3)], ids=["in parts", "one packed", "packed"])
+def test_a_cell_of_a_packed_shard_that_was_measured_twice_and_differs_is_refused(
+    shards, tmp_path, packed
+):
+    shutil.copytree(shards[0], tmp_path / "again")
+    write_cell(tmp_path / "again", "gpt2", verdict="fail", reason="r")
+    pieces = [*shards, tmp_path / "again"]
+    for place in packed:
+        pack(pieces[place])
+    with pytest.raises(RunFolderError, match=r"gpt2-default.bridge.exact was measured twice"):
+        merge(pieces, tmp_path / "all", partial=False)
 
 
 @pytest.mark.parametrize("order", [1, -1])

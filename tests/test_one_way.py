@@ -19,7 +19,7 @@ COMMANDS = BELOW | {"gating", "searching", "merging", "cli_names"}
 COMMANDS |= {"cli_compatibility"}
 COMMANDS |= {"cli_convert", "cli_coverage", "cli_explain", "cli_gate", "cli_search", "cli_shrink"}
 COMMANDS |= {"cli_history", "cli_init", "cli_merge", "cli_newer", "cli_progress", "cli_report"}
-COMMANDS |= {"cli_teeth", "scaffold"}
+COMMANDS |= {"cli_pack", "cli_teeth", "scaffold"}
 
 # Each room, and the rooms that it may import besides itself.
 ROOMS = {
@@ -65,6 +65,7 @@ ROOMS = {
     "cli_report": BELOW | {"cli_names"},
     "cli_history": BELOW | {"cli_names"},
     "cli_merge": BELOW | {"cli_names", "merging"},
+    "cli_pack": BELOW | {"cli_names"},
     "cli": COMMANDS,
     "__init__": COMMANDS | {"plugin", "cli"},  # the facade: anything, but only lazily
 }

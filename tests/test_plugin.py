@@ -14,7 +14,7 @@ from harness.case import Case, Cell
 from harness.measure.references import References
 from harness.measure.run import Plan, measure_cell
 from harness.measure.writing import open_run, write_result
-from harness.record import finished_cells
+from harness.record import PACKED, finished_cells
 from harness.report.words import print_run
 
 pytest_plugins = ["pytester"]
@@ -76,6 +76,12 @@ def folder(pytester):
         return pytester
 
     return write
+
+
+@pytest.fixture
+def _unpacked(monkeypatch):
+    """Let sessions end as if they had been killed before they packed their run."""
+    monkeypatch.setattr("harness.plugin.pack", lambda _: 0)
 
 
 def verdicts_in(run):
@@ -205,6 +211,7 @@ def test_a_run_in_which_some_cells_were_measured_says_which_were_not(folder):
     result.stdout.fnmatch_lines(["*2 cells: 1 pass, 1 unavailable;*", "NOT MEASURED, 1 cells: *"])
 
 
+@pytest.mark.usefixtures("_unpacked")
 def test_a_resumed_run_finishes_the_rest_as_it_was_begun(folder):
     outside = folder(GPT2, LLAMA)
     begun = ("--family=gpt2", "--mode=hf_sdpa", "--prompts=1", "--prompt-seed=7")
@@ -231,6 +238,42 @@ def test_a_resumed_run_is_red_where_what_it_had_before_is_red(folder):
     result.stdout.fnmatch_lines(["FAIL gpt2-default.hf_sdpa.exact at blocks.1.mlp_out"])
 
 
+def test_a_run_that_ended_is_packed_and_is_resumed_all_the_same(folder):
+    outside = folder(GPT2)
+    outside.runpytest(*ONE_MODE, "--dtype=exact", "--run=mine").assert_outcomes(passed=1)
+    run = outside.path / "reports/runs/mine"
+    before = harness.read_deltas(run)
+    again = outside.runpytest(*ONE_MODE, "--dtype=exact,float32", f"--resume={run}")
+    again.assert_outcomes(passed=1)
+    assert verdicts_in(run) == dict.fromkeys(IN_THREE_DTYPES[1:], "pass")
+    assert {part.name for part in parts_of(run)} == {PACKED}
+    same = harness.read_deltas(run, dtype="exact")
+    pd.testing.assert_frame_equal(same, before, check_categorical=False)
+
+
+def test_a_run_that_cannot_be_packed_says_so_and_loses_nothing(folder, monkeypatch):
+    def full(_):
+        raise OSError("no space left")
+
+    monkeypatch.setattr("harness.plugin.pack", full)
+    outside = folder(GPT2)
+    result = outside.runpytest(*ONE_MODE, "--dtype=exact", "--run=mine")
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["NOT PACKED: no space left; next: harness pack mine"])
+    assert list(verdicts_in(outside.path / "reports/runs/mine").values()) == ["pass"]
+
+
+def test_a_packed_run_that_cannot_be_read_is_not_resumed(folder):
+    outside = folder(GPT2)
+    outside.runpytest(*ONE_MODE, "--dtype=exact", "--run=mine").assert_outcomes(passed=1)
+    (packed,) = outside.path.glob("reports/runs/mine/cells/*.parquet")
+    packed.write_bytes(packed.read_bytes()[:-9])
+    result = outside.runpytest(*QUICK, "--resume=reports/runs/mine")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*cells/packed.parquet cannot be read*"])
+
+
+@pytest.mark.usefixtures("_unpacked")
 def test_a_run_with_a_part_that_cannot_be_read_is_not_resumed(folder):
     outside = folder(GPT2)
     outside.runpytest(*ONE_MODE, "--dtype=exact", "--run=mine").assert_outcomes(passed=1)
@@ -284,11 +327,13 @@ def test_a_run_that_is_killed_keeps_its_finished_cells_and_is_resumed_to_its_end
     finished = finished_cells(run)
     assert 1 <= len(finished) < 3
     assert verdicts_in(run) == dict.fromkeys(finished, "pass")
-    before = {path: content for path, content in parts_of(run).items() if path.stem in finished}
-    assert set(harness.read_deltas(run).cell_id) >= finished
+    before = harness.read_deltas(run)
+    before = before[before.cell_id.isin(finished)].reset_index(drop=True)
+    assert set(before.cell_id) == finished
     outside.runpytest(*QUICK, f"--resume={run}").assert_outcomes(passed=3 - len(finished))
     assert verdicts_in(run) == dict.fromkeys(IN_THREE_DTYPES, "pass")
-    assert before.items() <= parts_of(run).items()
+    after = harness.read_deltas(run, cell_id=sorted(finished))
+    pd.testing.assert_frame_equal(after, before, check_categorical=False)
 
 
 def test_a_parameter_of_another_project_may_be_called_cell_too(pytester):

@@ -46,7 +46,9 @@ def summary_of(run: Path) -> Path:
     file, made_of = run / FILE, _parts_of(run)
     if file.is_file() and _read_made_of(file) == made_of:
         return file
-    table = pa.Table.from_pandas(read_cells(run)[SCHEMA.names], SCHEMA, preserve_index=False)
+    table = pa.Table.from_pandas(
+        read_cells(run, columns=SCHEMA.names), SCHEMA, preserve_index=False
+    )
     write_summary(run, table, made_of=made_of)
     return file
 

@@ -8,7 +8,14 @@ import torch
 from filelock import FileLock
 
 from harness.provenance import gather
-from harness.record import SCHEMA_VERSION, point_latest, write_columns, write_json, write_part
+from harness.record import (
+    SCHEMA_VERSION,
+    has_part,
+    point_latest,
+    write_columns,
+    write_json,
+    write_part,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -60,6 +67,6 @@ def write_result(run: Path, result: CellResult) -> None:
         write_part(run, "positions", name, result.positions)
     for part, rows in result.fingerprints.items():
         # The cells of one case share those of their reference, and the first writes them.
-        if rows and (part == name or not (run / "fingerprints" / f"{part}.parquet").exists()):
+        if rows and (part == name or not has_part(run, "fingerprints", part)):
             write_part(run, "fingerprints", part, rows)
     write_part(run, "cells", name, [result.row])

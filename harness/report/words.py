@@ -113,7 +113,8 @@ def print_run(run: Path, *, write: Callable[[str], Any], messages: bool = False)
                 write(line.rstrip())
             write(key)
     if messages:
-        deltas, prompts = read_deltas(run), read_prompts(run)
+        red = list(cells[cells.verdict.isin(RED)].cell_id)
+        deltas, prompts = read_deltas(run, cell_id=red), read_prompts(run, cell_id=red)
         for _, cell in cells[cells.verdict.isin(RED)].iterrows():
             write("")
             write(message_of(cell, deltas, prompts))

@@ -7,7 +7,8 @@ from harness.case import Case, Cell
 from harness.measure.references import References
 from harness.measure.run import Plan, measure_cell
 from harness.measure.writing import open_run, write_result
-from harness.record import finished_cells, read_run
+from harness.record import finished_cells, pack, read_run
+from tests.hand_rows import plain_row
 
 
 def open_it(run, *, selection=None, seed=0):
@@ -50,3 +51,13 @@ def test_a_cell_whose_rows_cannot_be_written_does_not_count_as_finished(tmp_path
 def test_a_cell_whose_rows_are_written_counts_as_finished(tmp_path, result):
     write_result(tmp_path, result)
     assert finished_cells(tmp_path) == {"gpt2-default.bridge.exact.mps"}
+
+
+def test_fingerprints_of_a_reference_that_are_packed_are_not_written_again(tmp_path, result):
+    run, name = tmp_path / "a-run", "gpt2-default.exact.reference"
+    open_it(run)
+    rows = (plain_row("fingerprints", cell_id=None),)
+    write_result(run, dataclasses.replace(result, fingerprints={name: rows}))
+    pack(run)
+    write_result(run, dataclasses.replace(result, fingerprints={name: rows}))
+    assert not (run / "fingerprints" / f"{name}.parquet").exists()

@@ -103,6 +103,7 @@ def test_a_run_whose_comparison_is_broken_is_red(fault, outside):
 
 
 def test_a_run_that_lost_its_control_plants_another_when_it_is_resumed(outside):
+    outside.makeconftest("import harness.plugin\n\nharness.plugin.pack = lambda _: 0\n")
     outside.runpytest_subprocess(*RUN)
     for part in (outside.path / MINE / "controls").iterdir():
         part.unlink()

@@ -1,28 +1,13 @@
-"""Rows: columns as declared values, and their parquet parts, written one per cell and atomically.
-
-A run is a folder: `run.json`, and one folder of parts per kind of row, so that
-`pandas.read_parquet("<run>/deltas")` just works. A cell's part in `cells/` is written last: it is
-there exactly when all its other rows are.
-"""
+"""The columns of a run's rows, as declared values: each with its type and what it means."""
 
 from __future__ import annotations
 
-import json
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal
+from functools import cache
+from typing import Any, Final, Literal
 
 import pyarrow as pa
-import pyarrow.parquet as pq
-from packaging.version import Version
-
-from harness.case import BY_PROCESSING
-from harness.errors import RunFolderError
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 SCHEMA_VERSION: Final = 4
 Kind = Literal["cells", "controls", "deltas", "fingerprints", "positions", "prompts"]
@@ -211,6 +196,12 @@ COLUMNS: Final[dict[str, tuple[Column, ...]]] = {
     ),
 }
 
+AXES_OF: Final = {
+    kind: tuple(axis.name for axis in _AXES if axis.name in {column.name for column in columns})
+    for kind, columns in COLUMNS.items()
+}
+"""Of each kind, the axes that it has: what its rows can be filtered by."""
+
 
 def schema_of(kind: str) -> pa.Schema:
     """Give the Arrow schema of a kind of row, each column with its documentation."""
@@ -229,199 +220,17 @@ def schema_of(kind: str) -> pa.Schema:
     )
 
 
-def table_of(kind: str, rows: Sequence[Row]) -> pa.Table:
-    """Make a table of rows, and refuse unknown, absent and wrongly missing values.
-
-    Arrow itself drops unknown keys in silence and does not hold its own `nullable=False`.
-
-    Raises:
-        ValueError: a row has a key that is no column, lacks one, or has None where it must not.
-    """
-    columns = COLUMNS[kind]
-    names = {column.name for column in columns}
-    for row in rows:
-        if odd := names.symmetric_difference(row):
-            message = f"{kind} row: unknown or absent columns {sorted(odd)}"
-            raise ValueError(message)
-        for column in columns:
-            if row[column.name] is None and not column.missing:
-                message = f"{kind} row: {column.name} is missing and may not be"
-                raise ValueError(message)
-    return pa.Table.from_pylist([dict(row) for row in rows], schema=schema_of(kind))
-
-
-def write_part(run: Path, kind: Kind, name: str, rows: Sequence[Row]) -> None:
-    """Write the rows of one cell as one part; it appears whole or not at all.
-
-    What the columns mean is written once, by `write_columns`: in each of thousands of parts it
-    would be a quarter of the run.
-    """
-    folder = run / kind
-    folder.mkdir(parents=True, exist_ok=True)
-    final = folder / f"{name}.parquet"
-    # Readers of parquet folders pass over names that begin with a dot.
-    scratch = folder / f".{name}.{os.getpid()}"
-    table = table_of(kind, rows)
-    plain = pa.schema([field.remove_metadata() for field in table.schema], table.schema.metadata)
-    table = table.cast(plain)
-    # A run has thousands of parts: without statistics, which nobody filters one cell's rows by,
-    # and with floats split by byte it is a third smaller.
-    floats = [field.name for field in table.schema if pa.types.is_floating(field.type)]
-    others = [field.name for field in table.schema if field.name not in floats]
-    pq.write_table(
-        table,
-        scratch,
-        compression="zstd",
-        compression_level=9,
-        write_statistics=False,
-        use_dictionary=[
-            name for name in others if not pa.types.is_list(table.schema.field(name).type)
-        ],
-        use_byte_stream_split=floats,
-    )
-    scratch.replace(final)
-
-
-def write_columns(run: Path) -> None:
-    """Write columns.json: for each kind of row every column, its type, what it means."""
-    described = {
-        kind: [
-            {"name": each.name, "type": str(each.type), "doc": each.doc, "missing": each.missing}
-            for each in columns
-        ]
-        for kind, columns in COLUMNS.items()
-    }
-    write_json(run / "columns.json", described)
-
-
-def write_json(file: Path, content: object) -> None:
-    """Write a JSON file; it appears whole or not at all."""
-    write_text(file, json.dumps(content, indent=2, sort_keys=True))
-
-
-def write_text(file: Path, text: str) -> None:
-    """Write a text file, and its folder; it appears whole or not at all."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    scratch = file.with_name(f".{file.name}.{os.getpid()}")
-    scratch.write_text(text, encoding="utf-8")
-    scratch.replace(file)
-
-
-def point_latest(run: Path) -> None:
-    """Make `latest`, beside the run, point to it."""
-    latest = run.parent / "latest"
-    scratch = run.parent / f".latest.{os.getpid()}"
-    scratch.unlink(missing_ok=True)
-    scratch.symlink_to(run.name, target_is_directory=True)
-    scratch.replace(latest)
-
-
-def read_run(path: str | Path) -> dict[str, Any]:
-    """Read run.json of a run.
-
-    Raises:
-        RunFolderError: the folder is not a run, or of another schema version.
-    """
-    file = Path(path) / "run.json"
-    try:
-        described = json.loads(file.read_text())
-    except (OSError, ValueError) as error:
-        message = f"{path} is not a run: {error}; give a folder below reports/runs"
-        raise RunFolderError(message) from error
-    if not isinstance(described, dict):
-        message = f"{path} is not a run: {file.name} is no table; give a folder below reports/runs"
-        raise RunFolderError(message)
-    if described.get("schema_version") != SCHEMA_VERSION:
-        found = described.get("schema_version")
-        message = (
-            f"{path}: schema_version={found}, but should be {SCHEMA_VERSION}; "
-            "read it with the release of the harness that wrote it"
-        )
-        raise RunFolderError(message)
-    return described
-
-
-def read_versions(path: str | Path) -> dict[str, Version]:
-    """Read the versions of the packages that a run was measured with, to be compared as such.
-
-    Raises:
-        RunFolderError: the folder is not a run, or of another schema version.
-    """
-    packages = read_run(path).get("packages", {})
-    return {name: Version(version) for name, version in packages.items() if version}
-
-
-def asked_relation(described: Mapping[str, Any]) -> str:
-    """Give the relation that a run's comparisons were forced to; `processing` where none was.
-
-    Args:
-        described: What run.json says.
-    """
-    return str(described.get("plan", {}).get("relation", BY_PROCESSING))
-
-
-def finished_cells(path: str | Path) -> frozenset[str]:
-    """Name the cells of a run whose rows are all there."""
-    return frozenset(file.name.removesuffix(".parquet") for file in _parts(Path(path), "cells"))
-
-
-def read_cells(path: str | Path, *, cell: str = "*") -> pd.DataFrame:
-    """Read a run's cells, one row each; all of them, or one by its id."""
-    return _read(path, "cells", cell)
-
-
-def read_deltas(path: str | Path, *, cell: str = "*") -> pd.DataFrame:
-    """Read a run's deltas, one row per cell, prompt and site; of all cells, or of one by its id."""
-    return _read(path, "deltas", cell)
-
-
-def read_prompts(path: str | Path, *, cell: str = "*") -> pd.DataFrame:
-    """Read a run's prompts, one row per cell and prompt; of all cells, or of one by its id."""
-    return _read(path, "prompts", cell)
-
-
-def read_controls(path: str | Path) -> pd.DataFrame:
-    """Read a run's controls, one row per family and port; its cells do not count them."""
-    return _read(path, "controls")
-
-
-def read_positions(path: str | Path, *, cell: str = "*") -> pd.DataFrame:
-    """Read how far apart the sides are by position, at each first failing site."""
-    return _read(path, "positions", cell)
-
-
-def read_fingerprints(path: str | Path, *, part: str = "*") -> pd.DataFrame:
-    """Read a run's fingerprints: per case and dtype the reference's, per cell the port's."""
-    return _read(path, "fingerprints", part)
-
-
-def _parts(run: Path, kind: Kind, cell: str = "*") -> list[Path]:
-    found = (run / kind).glob(f"{cell}.parquet")
-    return sorted(file for file in found if file.name[0] != ".")
-
-
-def _read(path: str | Path, kind: Kind, cell: str = "*") -> pd.DataFrame:
-    read_run(path)
-    parts = _parts(Path(path), kind, cell)
-    if not parts and not (kind != "cells" and finished_cells(path)):
-        message = f"{path} has no {kind}: no cell of it finished; run it again, or --resume it"
-        raise RunFolderError(message)
+@cache
+def plain_schema(kind: str) -> pa.Schema:
+    """Give the schema without documentation, as parts have it: columns.json says it once."""
     schema = schema_of(kind)
-    tables = [schema.empty_table(), *(_read_part(part, kind, schema) for part in parts)]
-    frame: pd.DataFrame = pa.concat_tables(tables).unify_dictionaries().to_pandas()
-    return frame
+    return pa.schema([field.remove_metadata() for field in schema], schema.metadata)
 
 
-def _read_part(part: Path, kind: Kind, schema: pa.Schema) -> pa.Table:
-    """Read one part. Arrow itself would fill a column that the part lacks with nulls."""
-    try:
-        table = pq.ParquetFile(part).read()
-        odd = {column.name for column in COLUMNS[kind]}.symmetric_difference(table.column_names)
-        table = table if odd else table.select(schema.names).cast(schema)
-    except (OSError, pa.ArrowInvalid) as error:
-        message = f"{part} cannot be read ({error}); delete it and --resume the run"
-        raise RunFolderError(message) from error
-    if odd:
-        message = f"{part}: unknown or absent columns {sorted(odd)}; delete it and --resume the run"
-        raise RunFolderError(message)
-    return table
+def encoding_of(kind: str) -> dict[str, list[str]]:
+    """Say how columns are encoded: floats split by byte, which makes a part a third smaller."""
+    fields = plain_schema(kind)
+    floats = [field.name for field in fields if pa.types.is_floating(field.type)]
+    lists = {field.name for field in fields if pa.types.is_list(field.type)}
+    others = [name for name in fields.names if name not in lists.union(floats)]
+    return {"use_dictionary": others, "use_byte_stream_split": floats}

@@ -1,0 +1,32 @@
+"""Writes the files of a run that are no tables; each appears whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def write_json(file: Path, content: object) -> None:
+    """Write a JSON file; it appears whole or not at all."""
+    write_text(file, json.dumps(content, indent=2, sort_keys=True))
+
+
+def write_text(file: Path, text: str) -> None:
+    """Write a text file, and its folder; it appears whole or not at all."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    scratch = file.with_name(f".{file.name}.{os.getpid()}")
+    scratch.write_text(text, encoding="utf-8")
+    scratch.replace(file)
+
+
+def point_latest(run: Path) -> None:
+    """Make `latest`, beside the run, point to it."""
+    latest = run.parent / "latest"
+    scratch = run.parent / f".latest.{os.getpid()}"
+    scratch.unlink(missing_ok=True)
+    scratch.symlink_to(run.name, target_is_directory=True)
+    scratch.replace(latest)

@@ -1,0 +1,73 @@
+"""Writes rows as parquet parts, one per cell and atomically."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from harness.record.columns import COLUMNS, Kind, Row, encoding_of, plain_schema, schema_of
+from harness.record.files import write_json
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+
+def table_of(kind: str, rows: Sequence[Row]) -> pa.Table:
+    """Make a table of rows, and refuse unknown, absent and wrongly missing values.
+
+    Arrow itself drops unknown keys in silence and does not hold its own `nullable=False`.
+
+    Raises:
+        ValueError: a row has a key that is no column, lacks one, or has None where it must not.
+    """
+    columns = COLUMNS[kind]
+    names = {column.name for column in columns}
+    for row in rows:
+        if odd := names.symmetric_difference(row):
+            message = f"{kind} row: unknown or absent columns {sorted(odd)}"
+            raise ValueError(message)
+        for column in columns:
+            if row[column.name] is None and not column.missing:
+                message = f"{kind} row: {column.name} is missing and may not be"
+                raise ValueError(message)
+    return pa.Table.from_pylist([dict(row) for row in rows], schema=schema_of(kind))
+
+
+def write_part(run: Path, kind: Kind, name: str, rows: Sequence[Row]) -> None:
+    """Write the rows of one cell as one part; it appears whole or not at all.
+
+    What the columns mean is written once, by `write_columns`: in each of thousands of parts it
+    would be a quarter of the run.
+    """
+    folder = run / kind
+    folder.mkdir(parents=True, exist_ok=True)
+    final = folder / f"{name}.parquet"
+    # Readers of parquet folders pass over names that begin with a dot.
+    scratch = folder / f".{name}.{os.getpid()}"
+    table = table_of(kind, rows).cast(plain_schema(kind))
+    # Without statistics, which nobody filters one cell's rows by: a run has thousands of parts.
+    pq.write_table(
+        table,
+        scratch,
+        compression="zstd",
+        compression_level=9,
+        write_statistics=False,
+        **encoding_of(kind),
+    )
+    scratch.replace(final)
+
+
+def write_columns(run: Path) -> None:
+    """Write columns.json: for each kind of row every column, its type, what it means."""
+    described = {
+        kind: [
+            {"name": each.name, "type": str(each.type), "doc": each.doc, "missing": each.missing}
+            for each in columns
+        ]
+        for kind, columns in COLUMNS.items()
+    }
+    write_json(run / "columns.json", described)
