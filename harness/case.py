@@ -10,8 +10,6 @@ from fnmatch import fnmatchcase
 from importlib.metadata import PackageNotFoundError, version
 from typing import Final, Literal
 
-from packaging.requirements import Requirement
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Processing:
@@ -199,6 +197,8 @@ class Limitation:
 @functools.cache
 def _is_installed(requirement: str) -> bool:
     """Say whether a requirement is met here; asked for every cell and row, answered once."""
+    from packaging.requirements import Requirement  # noqa: PLC0415 - few cases have a limitation
+
     parsed = Requirement(requirement)
     try:
         installed = version(parsed.name)

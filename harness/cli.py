@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
-from rich.console import Console
 
 from harness import (
     cli_compatibility,
@@ -33,12 +32,17 @@ from harness import (
 )
 from harness.case import BY_PROCESSING
 from harness.cli_names import RUNS, check_cell, found_run
+from harness.cli_progress import terminal
 from harness.errors import HarnessError, UsageError
 from harness.selection import checked_relation, option_of, selection_of
 from harness.sharding import shard_named
 
 app = typer.Typer(
-    add_completion=False, no_args_is_help=True, help=__doc__, pretty_exceptions_enable=False
+    add_completion=False,
+    no_args_is_help=True,
+    help=__doc__,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # whose import alone takes as long as all others
 )
 
 cli_gate.register(app)
@@ -163,7 +167,7 @@ def replay(
     from harness.report.words import failure_message
 
     again = replay_cell(found_run(run), cell)
-    console = Console()
+    console = terminal()
     if again.result.row["first_site"] or not again.result.deltas:
         console.print(
             failure_message(again.result.row, again.result.deltas, again.result.prompts),
@@ -186,7 +190,7 @@ def show(
     from harness.report.layers import print_cell
     from harness.report.words import print_run
 
-    console = Console(highlight=False, soft_wrap=True)
+    console = terminal(highlight=False, soft_wrap=True)
     folder = found_run(run)
 
     def write(line: str) -> None:
@@ -217,7 +221,7 @@ def logits(
     if deltas.empty:
         message = "nothing in the run fits this selection"
         raise UsageError(message)
-    Console(width=190).print(logits_table(deltas))
+    terminal(width=190).print(logits_table(deltas))
 
 
 @app.command()
@@ -232,7 +236,7 @@ def bounds(
     cells = read_cells(folder)
     clean = cells[cells.verdict == "pass"].cell_id
     deltas = read_deltas(folder)
-    Console(width=110).print(quantiles_table(deltas[deltas.cell_id.isin(clean)]))
+    terminal(width=110).print(quantiles_table(deltas[deltas.cell_id.isin(clean)]))
 
 
 @app.command()

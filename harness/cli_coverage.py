@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
-from harness.cli_progress import progress_bar
+from harness.cli_progress import progress_bar, terminal
 from harness.coverage import AT_LEAST
 from harness.profile import DEFAULT
 
@@ -72,7 +71,7 @@ def coverage(
         raise SelectionError(message)
     if out is not None:
         write_csv(found, out)
-    console = Console(width=_WIDTH, highlight=False)
+    console = terminal(width=_WIDTH, highlight=False)
     console.print(table(found))
     for line in rest(found):
         print(line)
@@ -131,7 +130,7 @@ def _breadth(profile: str, family: list[str], field: list[str], out: Path | None
         raise Unavailable("; ".join(reasons))
     if out is not None:
         write_csv(found, out)
-    Console(width=_WIDTH, highlight=False).print(table(found))
+    terminal(width=_WIDTH, highlight=False).print(table(found))
     for line in (*lines(found), *reasons):
         print(line)
 

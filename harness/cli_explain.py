@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Annotated, Final
 
 import typer
-from rich.console import Console
 
 from harness.cli_names import check_cell, found_run
+from harness.cli_progress import terminal
 
 _WIDTH: Final = 120
 
@@ -33,7 +33,7 @@ def explain(
 
     folder = found_run(run)
     check_cell(cell, list(map(str, read_cells(folder).cell_id)), run=run)
-    console = Console()
+    console = terminal()
     # Where nobody's terminal has a width, one in which a sentence is a line or two.
     width = console.width if console.is_terminal else _WIDTH
     for line in explained(explain_stored(folder, cell, name=str(run))):

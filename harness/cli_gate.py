@@ -8,14 +8,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from harness.cli_progress import progress_bar, terminal
 from harness.errors import RunFolderError
 from harness.profile import DEFAULT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from rich.console import Console
+    from rich.progress import TaskID
 
     from harness.gating import Watcher
     from harness.judge.gate import Gate
@@ -155,7 +157,7 @@ def measure(
             run,
             progress=lambda done: watcher.measured(str(source), done, total),
         )
-    console = Console(highlight=False, soft_wrap=True)
+    console = terminal(highlight=False, soft_wrap=True)
     print_run(run, write=lambda line: console.print(line, markup=False))
 
 
@@ -186,7 +188,7 @@ def sketch_accuracy(
                 f"{found.rms_error:.1%}",
                 f"{STANDARD_ERROR:.1%}",
             )
-    Console(width=_WIDTH).print(shown)
+    terminal(width=_WIDTH).print(shown)
 
 
 @baseline_app.command()
@@ -223,7 +225,7 @@ def list_environments() -> None:
             f"{each.own_bytes / 1e6:.0f}",
             f"{each.used:%Y-%m-%d %H:%M}",
         )
-    Console().print(table)
+    terminal().print(table)
 
 
 @env_app.command()
@@ -315,8 +317,8 @@ def _print_gate(found: Gate) -> None:
 
 def _wide_console() -> Console:
     """Give a console; where nobody's terminal has a width, one that fits the table."""
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=_WIDTH)
+    console = terminal(highlight=False)
+    return console if console.is_terminal else terminal(highlight=False, width=_WIDTH)
 
 
 @contextmanager
@@ -324,20 +326,14 @@ def watching() -> Iterator[Watcher]:
     """Show how far the sides are, on stderr, so that stdout has the result alone."""
     from harness.gating import Watcher
 
-    console = Console(stderr=True, highlight=False)
-    bars = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        console=console,
-    )
-    tasks: dict[str, object] = {}
+    console = terminal(stderr=True, highlight=False)
+    bars = progress_bar(console)
+    tasks: dict[str, TaskID] = {}
 
     def measured(side: str, done: int, total: int) -> None:
         if side not in tasks:
             tasks[side] = bars.add_task(side, total=total)
-        bars.update(tasks[side], completed=done)  # type: ignore[arg-type]  # it gave the id itself
+        bars.update(tasks[side], completed=done)
 
     with bars:
         yield Watcher(say=lambda words: console.print(words, markup=False), measured=measured)

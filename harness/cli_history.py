@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from harness.cli_names import RUNS
+from harness.cli_progress import terminal
 from harness.errors import UsageError
 
 
@@ -39,7 +39,7 @@ def history(
     frame = read_history(runs, family=family, history=found)
     series = series_of(frame, len(found.nights))
     steps = find_steps(series, found.nights)
-    console = Console(highlight=False, soft_wrap=True)
+    console = terminal(highlight=False, soft_wrap=True)
     if not steps.empty:
         console.print(table_of(steps))
     worse = int(steps.worse.sum())

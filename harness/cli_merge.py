@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
 from harness.cli_names import RUNS, found_run
+from harness.cli_progress import terminal
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,7 +44,7 @@ def merge(
     into = (out or RUNS / f"merged-{now:%Y%m%dT%H%M%S}").resolve()
     merge_runs([found_run(run) for run in runs], into, partial=partial)
     point_latest(into)
-    console = Console(highlight=False, soft_wrap=True)
+    console = terminal(highlight=False, soft_wrap=True)
     print_run(into, write=lambda line: console.print(line, markup=False))
     cells = read_cells(into)
     missed = uncaught(cells, read_controls(into))

@@ -1,18 +1,33 @@
-"""The progress bar of commands that go through parts one by one."""
+"""What commands print with: the terminal, and the bar of those that go through parts.
+
+rich is imported when something is printed: `harness --help` and errors do not wait for it.
+"""
 
 from __future__ import annotations
 
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-)
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress
 
 
-def progress_bar() -> Progress:
-    """Give a bar on stderr with the name of the part at hand, how many are done, and the time."""
+def terminal(
+    *,
+    width: int | None = None,
+    highlight: bool = True,
+    soft_wrap: bool = False,
+    stderr: bool = False,
+) -> Console:
+    """Give a console of rich."""
+    from rich.console import Console
+
+    return Console(width=width, highlight=highlight, soft_wrap=soft_wrap, stderr=stderr)
+
+
+def progress_bar(console: Console | None = None) -> Progress:
+    """Give a bar with the name of the part at hand, how many are done, and the time; on stderr."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
     columns = (TextColumn("{task.description:44}"), BarColumn(), MofNCompleteColumn())
-    return Progress(*columns, TimeElapsedColumn(), console=Console(stderr=True))
+    return Progress(*columns, TimeElapsedColumn(), console=console or terminal(stderr=True))

@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
-from rich.console import Console
 
 from harness.cli_gate import Drawn, Given, Names, Python, Seed, checked_selection, watching
+from harness.cli_progress import terminal
 from harness.selection import NONE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from rich.console import Console
 
     from harness.searching.probing import Ground
     from harness.selection import Selection
@@ -194,8 +196,8 @@ def _ground(  # noqa: PLR0917 - the options of every search, in their order
 
 def _wide_console() -> Console:
     """Give a console; where nobody's terminal has a width, one that fits the table."""
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=_WIDTH)
+    console = terminal(highlight=False)
+    return console if console.is_terminal else terminal(highlight=False, width=_WIDTH)
 
 
 def _folder(command: str) -> Path:

@@ -10,16 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import typer
-from rich.box import SIMPLE
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
+from harness.cli_progress import terminal
 from harness.errors import SelectionError, UsageError
 from harness.selection import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from rich.console import Console
 
     from harness.models.checkpoints.twin import Change, Original
 
@@ -72,7 +71,7 @@ def shrink(
         _import(module)
     original, said = _original(model)
     made = twin.write_twin(original, out, twin.auto_class_for(original, kind))
-    console = Console(width=_WIDTH, highlight=False)
+    console = terminal(width=_WIDTH, highlight=False)
     lost = ", ".join(made.tiny.lost)
     rows = {
         "twin of": said,
@@ -144,6 +143,10 @@ def _original(model: str) -> tuple[Original, str]:
 
 
 def _print_changes(console: Console, changes: Sequence[Change]) -> None:
+    from rich.box import SIMPLE
+    from rich.table import Table
+    from rich.text import Text
+
     table = Table("field", "was", "is", box=SIMPLE)
     console.print(f"{len(changes)} fields changed:")
     for change in changes[:_ROWS]:

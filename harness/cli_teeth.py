@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
 from harness.case import DEFAULT_DTYPES, EXACT, SYNTHETIC
-from harness.cli_progress import progress_bar
+from harness.cli_progress import progress_bar, terminal
 from harness.errors import SelectionError
 
 if TYPE_CHECKING:
@@ -67,7 +66,7 @@ def teeth(
         raise SelectionError(message)
     out.parent.mkdir(parents=True, exist_ok=True)
     findings.to_parquet(out)
-    console = Console(width=_WIDTH, highlight=False)
+    console = terminal(width=_WIDTH, highlight=False)
     console.print(score_table(findings))
     for line in (*sums(findings), *not_green(findings), *survivors(findings, dtype=EXACT)):
         print(line)
@@ -107,7 +106,7 @@ def quiet(
         raise SelectionError(message)
     out.parent.mkdir(parents=True, exist_ok=True)
     verdicts.to_parquet(out)
-    Console(width=_WIDTH, highlight=False).print(rate(verdicts))
+    terminal(width=_WIDTH, highlight=False).print(rate(verdicts))
     red = list(alarms(verdicts))
     for line in (*not_asked(verdicts), *red):
         print(line)
@@ -136,7 +135,7 @@ def _elsewhere(spec: str, verdicts: pd.DataFrame) -> pd.DataFrame:
     from harness.teeth.quiet import DRAWN, verdicts_in
     from harness.versions.measuring import measure_in, subject_of
 
-    console = Console(stderr=True, highlight=False)
+    console = terminal(stderr=True, highlight=False)
     subject = subject_of(spec, progress=lambda words: console.print(words, markup=False))
     clean = verdicts[verdicts.verdict != "unavailable"]
     rows = clean.assign(checkpoint=SYNTHETIC, device="cpu", probe=None).to_dict("records")
