@@ -9,15 +9,18 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 
 from harness.case import EXACT, Cell
+from harness.errors import Unavailable
 from harness.exact import true_float64
 from harness.measure.capture import capture
 from harness.measure.compare import relative_distance
 from harness.measure.entries import entries
 from harness.measure.fingerprint import Fingerprint, printed_alone, seed_of
+from harness.measure.memory import VARIABLE, float64_bytes, memory_for_weights
 from harness.measure.relations import EQUAL, SHIFT, layer_site, may_shift
 from harness.measure.shelf import Activations, Shelf
 from harness.models.checkpoints import checkpoint_of
 from harness.models.ports import load_reference
+from harness.models.ports.lent import lent
 from harness.models.sites import LOGITS
 from harness.models.text_config import text_config
 
@@ -33,12 +36,16 @@ if TYPE_CHECKING:
     from harness.models.checkpoints import Checkpoint
     from harness.models.ports.huggingface import TransformersRunner
 
+_COMPARED: Final = 2**20
 _COLLECTED: Final = 64 * 2**20
 """Bytes of weights from which on those let go are collected at once.
 
 Models hold themselves in cycles, and a collection goes through all that lives: tiny ones are left
 to Python's own.
 """
+
+SURELY: Final = 2**30
+"""Bytes of weights that are never asked about."""
 
 Row = dict[str, Any]
 
@@ -61,15 +68,29 @@ class Reference:
         self.dtype = cell.dtype
         with numerics_of(cell.dtype):
             self.runner: TransformersRunner = load_reference(cell, self.checkpoint)
+        self.of_rounded_weights = False
+        self._begin()
         self.oracle = self
         if exact is not None:
             same = _same_weights(self.runner.model, exact.runner.model)
             self.oracle = exact if same else _with_weights_of(self, cell)
-        self.of_rounded_weights = False
+
+    def _begin(self) -> None:
+        """Keep nothing of prompts yet."""
         self._kept = Shelf()
         self._printed: dict[tuple[str, str, str], Printed] = {}
         self.errors: dict[tuple[str, str, str], float] = {}
         self._prints: dict[tuple[str, ...], list[Row]] = {}
+
+    def borrow_oracle(self) -> None:
+        """Take as oracle the same model in float64, whose modules borrow these weights in turn."""
+        oracle = object.__new__(Reference)
+        oracle.checkpoint, oracle.dtype = self.checkpoint, EXACT
+        oracle.runner = lent(self.runner, self.checkpoint)
+        oracle.oracle = oracle
+        oracle.of_rounded_weights = True
+        oracle._begin()
+        self.oracle = oracle
 
     @property
     def n_bytes(self) -> int:
@@ -192,6 +213,7 @@ class References:
         self._case_id = ""
         self._folder: Checkpoint | None = None
         self._loaded: dict[tuple[str, str], Reference] = {}
+        self._room: dict[int, bool] = {}
 
     def of(self, cell: Cell) -> Reference:
         """Give the reference of a cell's case, dtype and device, loaded if it is not yet."""
@@ -202,8 +224,35 @@ class References:
                 gc.collect()
             self._case_id = cell.case.id
             self._folder = None
+            self._room = {}
+        if cell.dtype == EXACT:
+            self._check_fits(cell)
+        elif not self._fits(cell, models=1):
+            borrowing = self._get(cell, cell.dtype, None)
+            if borrowing.oracle is borrowing:
+                borrowing.borrow_oracle()
+            return borrowing
         exact = self._get(cell, EXACT, None)
         return exact if cell.dtype == EXACT else self._get(cell, cell.dtype, exact)
+
+    def _fits(self, cell: Cell, *, models: int) -> bool:
+        """Say whether so many models of the case fit in memory in float64; asked once a case."""
+        if (EXACT, cell.device) in self._loaded:
+            return True
+        if models not in self._room:
+            needed = models * float64_bytes(self._checkpoint_at_hand(cell.case))
+            self._room[models] = needed <= SURELY or needed <= memory_for_weights()
+        return self._room[models]
+
+    def _check_fits(self, cell: Cell) -> None:
+        if not self._fits(cell, models=2):
+            needed = 2 * float64_bytes(self._checkpoint_at_hand(cell.case)) / 2**30
+            message = (
+                f"reference and port in float64 take {needed:.1f} GiB, and there are "
+                f"{memory_for_weights() / 2**30:.1f} ({VARIABLE}); ask a lower dtype, whose oracle "
+                "is computed module by module"
+            )
+            raise Unavailable(message)
 
     def _get(self, cell: Cell, dtype: str, exact: Reference | None) -> Reference:
         key = (dtype, cell.device)
@@ -211,18 +260,27 @@ class References:
             as_asked = Cell(
                 case=cell.case, loading_mode=cell.loading_mode, dtype=dtype, device=cell.device
             )
-            if self._folder is None:
-                self._folder = self._checkpoint(cell.case)
-            self._loaded[key] = Reference(as_asked, self._folder, exact=exact)
+            folder = self._checkpoint_at_hand(cell.case)
+            self._loaded[key] = Reference(as_asked, folder, exact=exact)
         return self._loaded[key]
+
+    def _checkpoint_at_hand(self, case: Case) -> Checkpoint:
+        if self._folder is None:
+            self._folder = self._checkpoint(case)
+        return self._folder
 
 
 def _same_weights(model: torch.nn.Module, exact: torch.nn.Module) -> bool:
     exact_weights = dict(exact.named_parameters())
     return all(
-        torch.equal(weight.double(), exact_weights[name])
+        torch.equal(part.double(), other)
         for name, weight in model.named_parameters()
-    )
+        for part, other in zip(
+            weight.flatten().split(_COMPARED),
+            exact_weights[name].flatten().split(_COMPARED),
+            strict=True,
+        )
+    )  # in parts, since an embedding widened is half a gigabyte
 
 
 def _with_weights_of(reference: Reference, cell: Cell) -> Reference:

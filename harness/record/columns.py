@@ -9,7 +9,7 @@ from typing import Any, Final, Literal
 
 import pyarrow as pa
 
-SCHEMA_VERSION: Final = 4
+SCHEMA_VERSION: Final = 5
 Kind = Literal["cells", "controls", "deltas", "fingerprints", "positions", "prompts"]
 Row = Mapping[str, Any]
 

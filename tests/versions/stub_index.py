@@ -15,6 +15,7 @@ NEEDED = {
     "transformers": "1.0",
     "pyarrow": "1.0",
     "xxhash": "1.0",
+    "psutil": "1.0",
     "safetensors": "1.0",
     "filelock": "1.0",
     "packaging": "1.0",

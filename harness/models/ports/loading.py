@@ -58,7 +58,7 @@ def load_model(
         Refused: this release lacks the architecture, or the model such an attention.
         CheckpointError: tensors are missing, extra or of a wrong shape; each is named.
     """
-    config = _config(checkpoint, attention)
+    config = config_of(checkpoint, attention)
     try:
         with warnings.catch_warnings():
             # A layer without bias is given an empty one to start with (MobileBERT).
@@ -104,7 +104,7 @@ def _first(names: list[str]) -> str:
     return f"{shown} and {more} more" if more > 0 else shown
 
 
-def _config(checkpoint: Checkpoint, attention: str) -> Any:
+def config_of(checkpoint: Checkpoint, attention: str) -> Any:
     """Read config.json, and tell it the attention too.
 
     Until 4.47 or so a model that is told "eager", of a config that was not, takes sdpa.
