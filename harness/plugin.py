@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from harness.cluster.loop import Order
+    from harness.cluster.outcomes import Recorder
     from harness.cluster.piece import Piece
     from harness.measure.kept import KeptPort
     from harness.measure.references import References
@@ -60,7 +61,6 @@ CELL_SECONDS: Final = 3600.0
 
 Source: an hour is 400 cells of gpt2-small's shape (docs/decisions/0021-shards-know-the-whole.md).
 """
-_RECORDER: Final = "harness-recorder"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -79,6 +79,7 @@ class Session:
     part: Part | None = None
     order: Order | None = None
     piece: Piece | None = None
+    recorder: Recorder | None = None
 
 
 _SESSION = pytest.StashKey[Session]()
@@ -211,9 +212,7 @@ def _session(config: pytest.Config) -> Session:
         if done:
             read_cells(run)  # a part that cannot be read is told before hours are spent
         plan = stored["plan"]
-        return Session(
-            run=run, selection=selection, plan=plan, done=done, shard=shard, order=order
-        )
+        return Session(run=run, selection=selection, plan=plan, done=done, shard=shard, order=order)
     if told := getattr(config, "workerinput", {}).get("harness_run"):
         return Session(run=Path(told), selection=selection, plan=plan, shard=shard)
     now = dt.datetime.now(dt.timezone.utc)
@@ -238,9 +237,12 @@ def _session_of(file: Path, config: pytest.Config) -> Session:
     piece.check(gather())
     trust(piece.trusted)
     run = file.parent / piece.run_id
-    config.pluginmanager.register(Recorder(config, run), _RECORDER)
+    recorder = Recorder(config, run)
+    config.pluginmanager.register(recorder)
     selection = Selection(**{axis: tuple(names) for axis, names in piece.selection.items()})
-    return Session(run=run, selection=selection, plan=dict(piece.plan), piece=piece)
+    return Session(
+        run=run, selection=selection, plan=dict(piece.plan), piece=piece, recorder=recorder
+    )
 
 
 def _order(config: pytest.Config) -> Order | None:
@@ -360,8 +362,9 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out the cells that are not asked for, and those that a resumed run has already."""
     session = config.stash[_SESSION]
-    if session.piece is not None:
-        _keep_piece(config, session, items)
+    if session.piece is not None and session.recorder is not None:
+        session.controls = frozenset(session.piece.controls)
+        session.recorder.cells = _kept(items, session.piece)
         return
     selected = [
         cell for cell in map(_cell_of, items) if cell is not None and session.selection.admits(cell)
@@ -387,14 +390,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         session.controls = chosen(cells, seed=session.run.name)
 
 
-def _keep_piece(config: pytest.Config, session: Session, items: list[pytest.Item]) -> None:
-    """Leave out what is not the piece's, and have the driver's choice of controls."""
-    piece = session.piece
-    assert piece is not None  # noqa: S101 - the caller asks
+def _kept(items: list[pytest.Item], piece: Piece) -> dict[str, str]:
+    """Leave out what is not the piece's; name the cell of each test that stays."""
     names = {item.nodeid: cell.id for item in items if (cell := _cell_of(item)) is not None}
     items[:] = [item for item in items if names.get(item.nodeid) in piece.cells]
-    config.pluginmanager.get_plugin(_RECORDER).cells = names
-    session.controls = frozenset(piece.controls)
+    return names
 
 
 def pytest_runtestloop(session: pytest.Session) -> bool | None:

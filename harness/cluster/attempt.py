@@ -41,9 +41,7 @@ class Ending:
     seconds: float
 
 
-def attempt(
-    piece: Piece, scratch: Path, *, take: Callable[[Path, Sequence[str]], None]
-) -> Ending:
+def attempt(piece: Piece, scratch: Path, *, take: Callable[[Path, Sequence[str]], None]) -> Ending:
     """Measure the cells of a piece in a subprocess; `take` gets the run and cells as they end."""
     file = scratch / "piece.json"
     write_json(file, piece.written())
@@ -113,6 +111,8 @@ def _ending(code: int | None, cell_timeout: float) -> str:
 
 def _last_line(said: Path) -> str:
     """Give the last thing that a subprocess said of what is wrong, if it said anything."""
-    lines = [line for line in said.read_text(encoding="utf-8", errors="replace").splitlines() if line]
+    lines = [
+        line for line in said.read_text(encoding="utf-8", errors="replace").splitlines() if line
+    ]
     told = [line for line in lines if line.startswith("ERROR")] or lines[-1:]
     return f"; it said: {told[-1][:_WORDS]}" if told else ""

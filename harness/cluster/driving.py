@@ -36,7 +36,9 @@ class Asked:
     cell: Cell
 
 
-def asked_of(items: Sequence[pytest.Item], cell_of: Callable[[Any], Cell | None]) -> dict[str, Asked]:
+def asked_of(
+    items: Sequence[pytest.Item], cell_of: Callable[[Any], Cell | None]
+) -> dict[str, Asked]:
     """Give the tests of cells, by cell.
 
     Raises:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import os
 import re
 import socket
@@ -39,41 +41,39 @@ _RETRIES: Final = 3
 _ASK_SECONDS: Final = 5.0
 
 
-class Engine:
-    """A Ray cluster that is reached for one run; a context that lets it go at the end."""
+@contextlib.contextmanager
+def reached(address: str) -> Iterator[Engine]:
+    """Reach a cluster, and let it go at the end; what was given to it by then ends.
 
-    def __init__(self, address: str) -> None:
-        """Reach the cluster.
-
-        Raises:
-            UsageError: there is none, or it does not answer, or it has no CPU to give.
-        """
-        # A run of the harness tells nobody that it took place.
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        found = _HOST.fullmatch(address)
-        if found is not None:
-            _check_answers(address, found["host"].strip("[]"), int(found["port"]))
-        alone: dict[str, Any] = {"include_dashboard": False} if address == HERE else {}
-        try:
-            ray.init(address=address, log_to_driver=False, logging_level="ERROR", **alone)
-        except (ConnectionError, RuntimeError, ValueError) as error:
-            raise UsageError(_unreachable(address, error)) from error
-        if self._total("CPU") < 1:
-            ray.shutdown()
+    Raises:
+        UsageError: there is none, or it does not answer, or it has no CPU to give.
+    """
+    # A run of the harness tells nobody that it took place.
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    found = _HOST.fullmatch(address)
+    if found is not None:
+        _check_answers(address, found["host"].strip("[]"), int(found["port"]))
+    alone: dict[str, Any] = {"include_dashboard": False} if address == HERE else {}
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **alone)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise UsageError(_unreachable(address, error)) from error
+    try:
+        if _total("CPU") < 1:
             raise UsageError(_unreachable(address, "it has no node with a CPU to give"))
-
-    def __enter__(self) -> Engine:
-        """Give itself."""
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Let the cluster go; what this process has given to it ends."""
+        yield Engine()
+    finally:
         ray.shutdown()
+
+
+class Engine:
+    """A Ray cluster that is reached: gives pieces to its nodes."""
 
     @property
     def nodes(self) -> int:
         """Count the nodes that are there now."""
-        return sum(1 for node in ray.nodes() if node["Alive"])
+        nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+        return sum(bool(node["Alive"]) for node in nodes)
 
     def answers(
         self, pieces: Sequence[Piece], *, patience: float
@@ -83,7 +83,7 @@ class Engine:
         Pieces wait for a node that is free; if there is none at all for `patience` seconds, they
         are given up. A piece whose device no node has is sent anywhere, and says so itself.
         """
-        gpus = self._total("GPU")
+        gpus = _total("GPU")
         waiting = {
             ray.remote(measure)
             .options(
@@ -102,7 +102,7 @@ class Engine:
                 ready, _ = ray.wait(list(waiting), timeout=_ASK_SECONDS)
                 for task in ready:
                     yield waiting.pop(task), _answer(task)
-                if self._total("CPU") >= 1:
+                if _total("CPU") >= 1:
                     seen = time.monotonic()
                 elif time.monotonic() - seen > patience:
                     for piece in waiting.values():
@@ -112,9 +112,11 @@ class Engine:
             for task in waiting:
                 ray.cancel(task, force=True)
 
-    @staticmethod
-    def _total(resource: str) -> int:
-        return int(ray.cluster_resources().get(resource, 0))
+
+def _total(resource: str) -> int:
+    """Count what all nodes that are there have of a resource, whoever uses it now."""
+    found: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    return int(found.get(resource, 0))
 
 
 def _answer(task: Any) -> Answer | str:  # noqa: ANN401 - Ray's references have no type of their own

@@ -8,8 +8,8 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from harness.cluster.driving import check_is_new, drive, asked_of
-from harness.cluster.engine import Engine
+from harness.cluster.driving import asked_of, check_is_new, drive
+from harness.cluster.engine import reached
 from harness.cluster.piece import ALIKE, Piece, grouped
 from harness.cluster.rows import Rows
 from harness.measure.writing import open_run
@@ -93,7 +93,7 @@ def run_items(
         )
         for group in grouped(test.cell for test in tests.values())
     ]
-    with Engine(order.address) as engine:
+    with reached(order.address) as engine:
         open_run(run, selection=selection, plan=plan, part=part)
         drive(tests, pieces, engine=engine, run=run, rows=rows)
 

@@ -35,7 +35,7 @@ class Loss:
 
 @dataclass(slots=True, kw_only=True)
 class Answer:
-    """What a piece gave: how each cell's test ended, why others have no rows, and on what machine."""
+    """What a piece gave: how tests ended, why other cells have no rows, and on what machine."""
 
     node: str = field(default_factory=platform.node)
     outcomes: dict[str, list[dict[str, Any]]] = field(default_factory=dict)

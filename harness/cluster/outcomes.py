@@ -55,9 +55,7 @@ def ended_in(run: Path, cells: Collection[str]) -> list[str]:
     """Name those of the cells whose rows are whole and whose test is over."""
     finished = finished_cells(run)
     return [
-        cell
-        for cell in cells
-        if cell in finished and (run / OUTCOMES / f"{cell}.json").is_file()
+        cell for cell in cells if cell in finished and (run / OUTCOMES / f"{cell}.json").is_file()
     ]
 
 

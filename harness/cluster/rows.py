@@ -111,7 +111,7 @@ class Rows:
         return frozenset(_parts(posixpath.basename(path) for path in paths))
 
     def _put(self, part: Path) -> None:
-        """Copy one part there, if the cell has it: a store writes a key whole, a folder does not."""
+        """Copy one part, if the cell has it: a store writes a key whole, a folder does not."""
         if not part.is_file():
             return
         files, root = self._found()
