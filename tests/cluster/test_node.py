@@ -1,4 +1,4 @@
-"""What a node does with a piece: real subprocesses of pytest, whose tests write rows of their own."""
+"""What a node does with a piece: real subprocesses of pytest, whose tests write rows themselves."""
 
 import os
 import sys
@@ -98,13 +98,10 @@ def test_every_cell_of_a_piece_has_its_rows_and_what_pytest_said(piece, tmp_path
     ("kill", "told"),
     [
         ("os.kill(os.getpid(), signal.SIGSEGV)", "killed by SIGSEGV"),
-        ("os.kill(os.getpid(), signal.SIGKILL)", "killed by SIGKILL"),
         ("os._exit(3)", "ended with exit code 3"),
     ],
 )
-def test_a_cell_that_takes_its_process_down_is_lost_alone_and_says_how(
-    piece, tmp_path, kill, told
-):
+def test_a_cell_that_takes_its_process_down_is_lost_alone_and_says_how(piece, tmp_path, kill, told):
     answer = measure(piece(if_second(kill)))
     assert sorted(answer.outcomes) == sorted([FIRST, THIRD])
     assert list(answer.lost) == [SECOND]

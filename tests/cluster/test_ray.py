@@ -44,12 +44,12 @@ def command_of(out, *options):
     return [sys.executable, "-m", "pytest", cases, *here, *options]
 
 
-def started(command, cache):
-    """Start a command at the root of the repository."""
+def started(command, cache, *, folder=ROOT):
+    """Start a command in a folder, by default at the root of the repository."""
     environment = {**os.environ, "HARNESS_CACHE": str(cache), "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
         command,
-        cwd=ROOT,
+        cwd=folder,
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -117,3 +117,37 @@ def test_a_node_is_killed_midway_and_every_cell_is_there_once_as_a_local_run_has
     assert uncaught(cells, harness.read_controls(by_ray)) == []
     assert f"{CELLS} passed" in said
     assert harness.read_run(by_ray)["executor"]["nodes"] == 3
+
+
+DYING = """
+    import os, signal
+    import pytest
+    from harness import Case
+
+    @pytest.mark.harness(Case(family="gpt2"))
+    def test_port_agrees(cell, check_cell):
+        if cell.dtype == "exact":
+            os.kill(os.getpid(), signal.SIGSEGV)
+        check_cell(cell)
+
+    def test_of_another_kind(request):
+        assert request.config.getoption("piece") is None
+"""
+
+
+def test_a_cell_that_segfaults_is_red_and_the_others_are_measured(cluster, cache, tmp_path):
+    cluster.add_node(num_cpus=1)
+    text = "\n".join(line[4:] for line in DYING.splitlines())
+    (tmp_path / "test_dying.py").write_text(text)
+    asked = ("--mode=hf_sdpa", "--dtype=exact,float32", "--prompts=0", "-p", "no:cacheprovider")
+    to_ray = ("--executor=ray", f"--address={cluster.address}", "--run=mine")
+    command = [sys.executable, "-m", "pytest", "-q", f"--rootdir={tmp_path}", *asked, *to_ray]
+    driver = started(command, cache, folder=tmp_path)
+    said = driver.communicate(timeout=LONG)[0].decode()
+    assert driver.returncode == 1, said
+    assert "1 failed, 2 passed" in said
+    assert "killed by SIGSEGV" in said
+    cells = harness.read_cells(tmp_path / "reports" / "runs" / "mine")
+    verdicts = dict(zip(cells.dtype, cells.verdict, strict=True))
+    assert verdicts == {"exact": "error", "float32": "pass"}
+    assert "killed by SIGSEGV (alone, too)" in cells[cells.dtype == "exact"].iloc[0].reason
