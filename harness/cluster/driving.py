@@ -6,6 +6,7 @@ What pytest does around its loop (selecting, counting, the exit code, the summar
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -67,16 +68,17 @@ def drive(
     executor: dict[str, Any] = {"name": "ray", "nodes": engine.nodes}
     machines: list[dict[str, Any]] = read_run(run).get("executor", {}).get("machines", [])
     try:
-        for piece, found in engine.answers(pieces, patience=PATIENCE_SECONDS):
-            answer = found if isinstance(found, Answer) else _given_up(piece, rows, found)
-            if answer.machine and answer.machine not in machines:
-                machines.append(answer.machine)
-            for cell, said in answer.outcomes.items():
-                _replay(tests[cell].item, said)
-            for cell, loss in answer.lost.items():
-                _write_loss(tests[cell].cell, loss, run, rows)
-                _tell_loss(tests[cell].item, loss.words)
-            _stop_if_asked(next(iter(tests.values())).item.session)
+        with closing(engine.answers(pieces, patience=PATIENCE_SECONDS)) as answers:
+            for piece, found in answers:
+                answer = found if isinstance(found, Answer) else _given_up(piece, rows, found)
+                if answer.machine and answer.machine not in machines:
+                    machines.append(answer.machine)
+                for cell, said in answer.outcomes.items():
+                    _replay(tests[cell].item, said)
+                for cell, loss in answer.lost.items():
+                    _write_loss(tests[cell].cell, loss, run, rows)
+                    _tell_loss(tests[cell].item, loss.words)
+                _stop_if_asked(next(iter(tests.values())).item.session)
     finally:
         rows.fetch(run, tuple(tests))
         executor["machines"] = machines
@@ -115,7 +117,10 @@ def _replay(item: pytest.Item, said: Sequence[dict[str, Any]]) -> None:
     hook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
     for data in said:
         report = item.config.hook.pytest_report_from_serializable(config=item.config, data=data)
-        report.nodeid = item.nodeid
+        if isinstance(
+            report.longrepr, list
+        ):  # of a skip: JSON has no tuples, and pytest asks for one
+            report.longrepr = tuple(report.longrepr)
         hook.pytest_runtest_logreport(report=report)
     hook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
 

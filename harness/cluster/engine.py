@@ -23,7 +23,7 @@ except ImportError as error:
     raise UsageError(message) from error
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Generator, Iterator, Sequence
 
     from harness.cluster.piece import Piece
 
@@ -77,7 +77,7 @@ class Engine:
 
     def answers(
         self, pieces: Sequence[Piece], *, patience: float
-    ) -> Iterator[tuple[Piece, Answer | str]]:
+    ) -> Generator[tuple[Piece, Answer | str]]:
         """Give each piece's answer as it comes, or in words why there is none.
 
         Pieces wait for a node that is free; if there is none at all for `patience` seconds, they
