@@ -3,6 +3,7 @@
 Nothing here is skipped: where Ray cannot start, these tests fail.
 """
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -45,16 +46,20 @@ def command_of(out, *options):
     return [sys.executable, "-m", "pytest", cases, *here, *options]
 
 
-def started(command, cache, *, folder=ROOT):
-    """Start a command in a folder, by default at the root of the repository."""
+@contextlib.contextmanager
+def started(command, cache, said, *, folder=ROOT):
+    """Start a command in a folder, by default at the root of the repository; `said` gets output."""
     environment = {**os.environ, "HARNESS_CACHE": str(cache), "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        command,
-        cwd=folder,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-    )
+    with (
+        said.open("w") as output,
+        subprocess.Popen(
+            command, cwd=folder, env=environment, stdout=output, stderr=output
+        ) as process,
+    ):
+        try:
+            yield process
+        finally:
+            process.kill()  # only where the test has failed is there anything to kill
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +75,7 @@ def cluster():
     made.shutdown()
 
 
-def when_both_are_busy(rows, driver):
+def when_both_are_busy(rows, driver, said):
     """Wait until both nodes have a case that is not done, and one of these is begun; count cells.
 
     Two cases are left then, so that what is lost is soon made up for.
@@ -82,8 +87,7 @@ def when_both_are_busy(rows, driver):
         if whole == len(FAMILIES) - 2 and len(done) > whole:
             return done.total()
         time.sleep(0.1)
-    driver.kill()
-    raise AssertionError(driver.communicate()[0].decode())
+    raise AssertionError(said.read_text())
 
 
 def deltas_of(run):
@@ -98,14 +102,14 @@ def test_a_node_is_killed_midway_and_every_cell_is_there_once_as_a_local_run_has
     node, _ = (cluster.add_node(num_cpus=1) for _ in range(2))
     rows = tmp_path / "rows"
     to_ray = ("--executor=ray", f"--address={cluster.address}", f"--rows=file://{rows}")
-    driver = started(command_of(tmp_path / "ray", *ASKED, *to_ray), cache)
-    midway = when_both_are_busy(rows / "mine", driver)
-    cluster.remove_node(node, allow_graceful=False)
-    # One core is free now.
-    local = started(command_of(tmp_path / "local", *ASKED), cache)
-    said = driver.communicate(timeout=LONG)[0].decode()
-    assert driver.returncode == 0, said
-    assert local.wait(timeout=LONG) == 0
+    said, local_said = tmp_path / "said", tmp_path / "local_said"
+    with started(command_of(tmp_path / "ray", *ASKED, *to_ray), cache, said) as driver:
+        midway = when_both_are_busy(rows / "mine", driver, said)
+        cluster.remove_node(node, allow_graceful=False)
+        # One core is free now.
+        with started(command_of(tmp_path / "local", *ASKED), cache, local_said) as local:
+            assert driver.wait(timeout=LONG) == 0, said.read_text()
+            assert local.wait(timeout=LONG) == 0, local_said.read_text()
     assert 0 < midway < CELLS == 60
     by_ray = tmp_path / "ray" / "mine"
     cells, expected = (harness.read_cells(run) for run in (by_ray, tmp_path / "local" / "mine"))
@@ -116,7 +120,7 @@ def test_a_node_is_killed_midway_and_every_cell_is_there_once_as_a_local_run_has
     assert next(verdicts) == next(verdicts)
     assert deltas_of(by_ray).equals(deltas_of(tmp_path / "local" / "mine"))
     assert uncaught(cells, harness.read_controls(by_ray)) == []
-    assert f"{CELLS} passed" in said
+    assert f"{CELLS} passed" in said.read_text()
     assert harness.read_run(by_ray)["executor"]["nodes"] == 3
 
 
@@ -150,9 +154,10 @@ def test_a_cell_that_segfaults_is_red_and_the_others_are_measured(cluster, cache
     )
     to_ray = ("--executor=ray", f"--address={cluster.address}", "--run=mine")
     command = [sys.executable, "-m", "pytest", *QUIET, f"--rootdir={tmp_path}", *asked, *to_ray]
-    driver = started(command, cache, folder=tmp_path)
-    said = driver.communicate(timeout=LONG)[0].decode()
-    assert driver.returncode == 1, said
+    with started(command, cache, tmp_path / "said", folder=tmp_path) as driver:
+        code = driver.wait(timeout=LONG)
+    said = (tmp_path / "said").read_text()
+    assert code == 1, said
     assert "1 failed, 2 passed, 2 skipped" in said
     assert "killed by SIGSEGV" in said
     cells = harness.read_cells(tmp_path / "reports" / "runs" / "mine")
