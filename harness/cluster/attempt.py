@@ -27,15 +27,18 @@ _POLL_SECONDS: Final = 0.5
 _ALWAYS: Final = ("-q", "-p", "no:cacheprovider")
 _USAGE_ERROR: Final = 4
 """pytest's exit code where the question could not be asked: it would not be the second time."""
+_TELLING: Final = ("ERROR", "Fatal Python error")
+"""How lines begin in which pytest, and Python's faulthandler, say what is wrong."""
 _WORDS: Final = 300
 """Characters of a subprocess's last line that a reason holds: a sentence, no log."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ending:
-    """How a subprocess ended: in words, at which cell, after how long; whether it refused."""
+    """How a subprocess ended, what it said, at which cell, after how long; whether it refused."""
 
     words: str
+    said: str
     begun: str | None
     refused: bool
     seconds: float
@@ -62,16 +65,16 @@ def attempt(piece: Piece, scratch: Path, *, take: Callable[[Path, Sequence[str]]
             )
         except OSError as error:
             words = f"the node lacks the driver's folder or Python: {error}"
-            return Ending(words=words, begun=None, refused=True, seconds=0.0)
+            return Ending(words=words, said="", begun=None, refused=True, seconds=0.0)
     try:
         code = _watched(process, piece, run, take)
     finally:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)  # what it started itself, too
         process.wait()
-    words = f"{_ending(code, piece.cell_timeout)}{_last_line(said)}"
     return Ending(
-        words=words,
+        words=_ending(code, piece.cell_timeout),
+        said=_telling_line(said),
         begun=begun_in(run),
         refused=code == _USAGE_ERROR,
         seconds=time.monotonic() - started,
@@ -109,10 +112,9 @@ def _ending(code: int | None, cell_timeout: float) -> str:
     return f"its process was killed by {signal.Signals(-code).name}"
 
 
-def _last_line(said: Path) -> str:
-    """Give the last thing that a subprocess said of what is wrong, if it said anything."""
-    lines = [
-        line for line in said.read_text(encoding="utf-8", errors="replace").splitlines() if line
-    ]
-    told = [line for line in lines if line.startswith("ERROR")] or lines[-1:]
-    return f"; it said: {told[-1][:_WORDS]}" if told else ""
+def _telling_line(said: Path) -> str:
+    """Give the line in which a subprocess said what is wrong, else its last one."""
+    text = said.read_text(encoding="utf-8", errors="replace")
+    lines = [line for line in text.splitlines() if line.strip()]
+    telling = [line for line in lines if line.startswith(_TELLING)] or lines[-1:]
+    return telling[-1][:_WORDS] if telling else "nothing"

@@ -85,5 +85,7 @@ def _attempt(piece: Piece, cells: Sequence[str], rows: Rows, answer: Answer) -> 
 
 
 def _loss(ending: Ending, node: str, *, again: bool = False) -> Loss:
-    words = f"not measured on node {node}: {ending.words}{' (alone, too)' if again else ''}"
+    alone = " (alone, too)" if again else ""
+    said = f"; it said: {ending.said}" if ending.said else ""
+    words = f"not measured on node {node}: {ending.words}{alone}{said}"
     return Loss(words=words, seconds=ending.seconds)
