@@ -2,6 +2,7 @@ import pytest
 import ray
 
 from harness.case import Case, Cell
+from harness.cli import _of_cluster
 from harness.cluster.driving import _given_up, _not_once
 from harness.cluster.engine import reached
 from harness.cluster.piece import Piece
@@ -22,6 +23,7 @@ CASES = """
     def test_port_agrees(cell, check_cell):
         check_cell(cell)
 """
+SIXTY = ("--cell-timeout=60.0",)
 ASKED = ("--mode=hf_sdpa", "--dtype=exact", "-p", "no:cacheprovider", "--executor=ray")
 
 
@@ -102,3 +104,14 @@ def test_of_a_piece_that_nobody_answered_what_is_there_is_kept(tmp_path):
     answer = _given_up(Piece(**{**asked, "cells": [CELL, OTHER]}), rows, "no node was left")
     assert list(answer.outcomes) == [CELL]
     assert answer.lost[OTHER].words == "not measured: no node was left"
+
+
+def test_the_command_hands_a_clusters_options_on():
+    assert _of_cluster("local", "auto", None, None) == []
+    found = _of_cluster("ray", "head:6379", "s3://bucket", 60.0)
+    assert found == ["--executor=ray", "--address=head:6379", "--rows=s3://bucket", *SIXTY]
+
+
+def test_a_clusters_option_without_a_cluster_is_not_passed_over():
+    with pytest.raises(UsageError, match="--rows: only a cluster has it; next: add --executor ray"):
+        _of_cluster("local", "auto", "s3://bucket", None)
