@@ -85,6 +85,19 @@ def run(  # noqa: PLR0917 - typer makes options of all of them
         str | None,
         typer.Option(metavar="I/N", help="the i-th of n parts, for harness merge; no gate then"),
     ] = None,
+    executor: Annotated[
+        str, typer.Option(help="who measures: local, this machine; ray, the nodes of a cluster")
+    ] = "local",
+    address: Annotated[
+        str, typer.Option(help="of the Ray cluster: auto, host:port, or local for one of its own")
+    ] = "auto",
+    rows: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="where nodes write rows; by default the run's folder"),
+    ] = None,
+    cell_timeout: Annotated[
+        float | None, typer.Option(metavar="S", help="a cell on a cluster may take so long")
+    ] = None,
     cases: Annotated[Path, typer.Option(help="folder or file of cases")] = Path("cases"),
     trust_remote_code: cli_gate.Trusted = None,
     baseline: Annotated[
@@ -132,6 +145,7 @@ def run(  # noqa: PLR0917 - typer makes options of all of them
     arguments += ["-n", jobs] if jobs != "1" else []
     arguments += [f"--resume={folder}"] if resume else []
     arguments += [f"--shard={shard}"] if shard is not None else []
+    arguments += _of_cluster(executor, address, rows, cell_timeout)
     arguments += ["-k", keyword] if keyword else []
     arguments += [f"--trust-remote-code={case}" for case in trust_remote_code or ()]
     # A process of its own, so that pytest can watch the plugin being imported.
@@ -155,6 +169,21 @@ def run(  # noqa: PLR0917 - typer makes options of all of them
         gated = cli_gate.gate_run(accepted, folder, selection, whole=not (keyword or resume))
         code = max(code, gated)
     raise typer.Exit(code)
+
+
+def _of_cluster(
+    executor: str, address: str, rows: str | None, cell_timeout: float | None
+) -> list[str]:
+    """Give pytest's options for a cluster; none where this machine measures."""
+    if executor == "local":
+        given = {"--address": address != "auto", "--rows": rows, "--cell-timeout": cell_timeout}
+        if odd := [name for name, value in given.items() if value]:
+            message = f"{', '.join(odd)}: only a cluster has it; next: add --executor ray"
+            raise UsageError(message)
+        return []
+    found = [f"--executor={executor}", f"--address={address}"]
+    found += [] if rows is None else [f"--rows={rows}"]
+    return found + ([] if cell_timeout is None else [f"--cell-timeout={cell_timeout}"])
 
 
 @app.command()

@@ -31,7 +31,7 @@ _ALIKE: Final = ("selection", "plan", "commit", "python", "packages")
 """Of run.json: what is asked, and what is measured with. All shards of a run have the same."""
 _WHOLE: Final = ("count", "of", "whole")
 """Of a shard: what says of which whole it is."""
-_MACHINE: Final = ("platform", "cpu", "cpu_capability", "cores", "torch_threads", "devices")
+MACHINE: Final = ("platform", "cpu", "cpu_capability", "cores", "torch_threads", "devices")
 """Told of each shard, and not held: rented machines are not of one kind."""
 _OF_THE_CLOCK: Final = ("run_id", "seconds", "peak_rss_mb")
 """Columns that differ between two measurements of one cell that are the same."""
@@ -109,7 +109,7 @@ def _check_alike(first: Piece, other: Piece) -> None:
     pairs += [(name, first.described.get(name), other.described.get(name)) for name in _ALIKE]
     for name, one, two in pairs:
         if one != two:
-            told = _difference(name, one, two)
+            told = difference(name, one, two)
             message = (
                 f"{other} is not of the same run as {first}\n"
                 f"  found:   {told}\n"
@@ -119,7 +119,7 @@ def _check_alike(first: Piece, other: Piece) -> None:
             raise RunFolderError(message)
 
 
-def _difference(name: str, one: object, two: object) -> str:
+def difference(name: str, one: object, two: object) -> str:
     """Say what differs; of a table the first entry that does."""
     if isinstance(one, dict) and isinstance(two, dict):
         key = next(key for key in sorted({*one, *two}) if one.get(key) != two.get(key))
@@ -189,13 +189,13 @@ def _described(pieces: Sequence[Piece], name: str) -> dict[str, Any]:
                 "index": piece.shard["index"],
                 "cells": len(piece.cells),
                 "started": piece.described.get("started"),
-                **{key: piece.described.get(key) for key in _MACHINE},
+                **{key: piece.described.get(key) for key in MACHINE},
             }
             for piece in sorted(pieces, key=lambda piece: piece.shard["index"])
         ],
     }
     common = {key: value for key, value in first.items() if key != "shard"}
-    common |= {key: _joined(pieces, key) for key in _MACHINE if key in first}
+    common |= {key: _joined(pieces, key) for key in MACHINE if key in first}
     return {
         **common,
         "run_id": name,

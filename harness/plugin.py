@@ -6,6 +6,7 @@ that asks for `probe_cell` once per probe.
 
 from __future__ import annotations
 
+import argparse
 import datetime as dt
 import gc
 import os
@@ -18,7 +19,7 @@ import pytest
 
 from harness.case import BY_PROCESSING, Case, Cell
 from harness.errors import RunFolderError, UsageError
-from harness.judge.controls import chosen, uncaught
+from harness.judge.controls import chosen, uncaught, without_control
 from harness.record import (
     GREEN,
     RED,
@@ -43,12 +44,24 @@ from harness.sharding import Shard, divided, shard_named
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from harness.cluster.loop import Order
+    from harness.cluster.outcomes import Recorder
+    from harness.cluster.piece import Piece
     from harness.measure.kept import KeptPort
     from harness.measure.references import References
     from harness.measure.run import CellResult
     from harness.models.checkpoints import Checkpoint
     from harness.models.ports import Runner
     from harness.sharding import Part
+
+
+LOCAL: Final = "local"
+EXECUTORS: Final = (LOCAL, "ray")
+CELL_SECONDS: Final = 3600.0
+"""How long a cell on a cluster may take without a word.
+
+Source: an hour is 400 cells of gpt2-small's shape (docs/decisions/0021-shards-know-the-whole.md).
+"""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -66,6 +79,9 @@ class Session:
     port: KeptPort | None = None
     shard: Shard | None = None
     part: Part | None = None
+    order: Order | None = None
+    piece: Piece | None = None
+    recorder: Recorder | None = None
 
 
 _SESSION = pytest.StashKey[Session]()
@@ -121,6 +137,37 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="S",
         help="time to look for the smallest failing prompt of a cell",
     )
+    _add_options_of_clusters(group)
+
+
+def _add_options_of_clusters(group: pytest.OptionGroup) -> None:
+    group.addoption(
+        "--executor",
+        default=LOCAL,
+        choices=EXECUTORS,
+        help="who measures cells: this machine, or the nodes of a Ray cluster",
+    )
+    group.addoption(
+        "--address",
+        default="auto",
+        metavar="ADDRESS",
+        help="of the Ray cluster: auto, host:port, or `local` for a small one of this machine",
+    )
+    group.addoption(
+        "--rows",
+        default=None,
+        metavar="URL",
+        help="where nodes write rows: file, s3, gs and others; by default the run's own folder, "
+        "which all nodes must share",
+    )
+    group.addoption(
+        "--cell-timeout",
+        type=float,
+        default=CELL_SECONDS,
+        metavar="S",
+        help="a cell on a cluster that takes longer is an error",
+    )
+    group.addoption("--piece", default=None, help=argparse.SUPPRESS)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -134,6 +181,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def _session(config: pytest.Config) -> Session:
+    if told := config.getoption("piece"):
+        return _session_of(Path(told), config)
     selection = Selection(**{axis: values_of(config.getoption(axis)) for axis in AXES})
     if any(getattr(selection, axis) for axis in AXES):
         from harness.known import check
@@ -149,6 +198,7 @@ def _session(config: pytest.Config) -> Session:
         "shrink_seconds": config.getoption("shrink_seconds"),
         "relation": checked_relation(config.getoption("relation")),
     }
+    order = _order(config)
     asked = config.getoption("shard")
     shard = None if asked is None else shard_named(asked)
     if resumed := config.getoption("resume"):
@@ -164,7 +214,7 @@ def _session(config: pytest.Config) -> Session:
         if done:
             read_cells(run)  # a part that cannot be read is told before hours are spent
         plan = stored["plan"]
-        return Session(run=run, selection=selection, plan=plan, done=done, shard=shard)
+        return Session(run=run, selection=selection, plan=plan, done=done, shard=shard, order=order)
     if told := getattr(config, "workerinput", {}).get("harness_run"):
         return Session(run=Path(told), selection=selection, plan=plan, shard=shard)
     now = dt.datetime.now(dt.timezone.utc)
@@ -173,7 +223,44 @@ def _session(config: pytest.Config) -> Session:
     if (run / "run.json").exists():
         message = f"{run} is there already; --resume it, or give another --run"
         raise RunFolderError(message)
-    return Session(run=run, selection=selection, plan=plan, shard=shard)
+    return Session(run=run, selection=selection, plan=plan, shard=shard, order=order)
+
+
+def _session_of(file: Path, config: pytest.Config) -> Session:
+    """Give the session of a subprocess that a node of a cluster started: it asks as it is told."""
+    from harness.cluster.orphan import end_with
+    from harness.cluster.outcomes import Recorder
+    from harness.cluster.piece import Piece
+    from harness.models.remote_code import trust
+    from harness.provenance import gather
+
+    piece = Piece.read(file)
+    end_with(piece.parent)
+    piece.check(gather())
+    trust(piece.trusted)
+    run = file.parent / piece.run_id
+    recorder = Recorder(config, run)
+    config.pluginmanager.register(recorder)
+    selection = Selection(**{axis: tuple(names) for axis, names in piece.selection.items()})
+    return Session(
+        run=run, selection=selection, plan=dict(piece.plan), piece=piece, recorder=recorder
+    )
+
+
+def _order(config: pytest.Config) -> Order | None:
+    """Give what is asked of a cluster; None where this machine measures."""
+    if config.getoption("executor") == LOCAL:
+        return None
+    from harness.cluster.loop import Order
+
+    if config.getoption("dist", "no") != "no":
+        message = "--executor ray and -n both spread cells: leave one of them out"
+        raise UsageError(message)
+    return Order(
+        address=config.getoption("address"),
+        rows=config.getoption("rows"),
+        cell_timeout=config.getoption("cell_timeout"),
+    )
 
 
 def _resumed_shard(asked: Shard | None, stored: dict[str, Any]) -> Shard | None:
@@ -218,12 +305,15 @@ _CELLS: Final = {"cell": cells_of, "probe_cell": probe_cells_of}
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run a test that asks for cells once per cell of the cases on its mark."""
     mark = metafunc.definition.get_closest_marker("harness")
-    selection = metafunc.config.stash[_SESSION].selection
+    state = metafunc.config.stash[_SESSION]
+    selection = state.selection
     for name, cells in _CELLS.items():
         if name in metafunc.fixturenames and mark is not None:
             cases = _cases_of(mark, selection)
             _check_cases(cases, metafunc.definition.nodeid)
             found = cells(cases, selection) if cases else ()
+            if state.piece is not None:  # of thousands it has a few
+                found = tuple(cell for cell in found if cell.id in state.piece.cells)
             metafunc.parametrize(name, [pytest.param(cell, id=cell.id) for cell in found])
 
 
@@ -274,7 +364,10 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out the cells that are not asked for, and those that a resumed run has already."""
     session = config.stash[_SESSION]
-
+    if session.piece is not None and session.recorder is not None:
+        session.controls = frozenset(session.piece.controls)
+        session.recorder.cells = _kept(items, session.piece)
+        return
     selected = [
         cell for cell in map(_cell_of, items) if cell is not None and session.selection.admits(cell)
     ]
@@ -297,6 +390,38 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     ):  # a resumed run has most of its controls; what lacks one gets it at the end
         cells = [cell for cell in map(_cell_of, items) if cell is not None]
         session.controls = chosen(cells, seed=session.run.name)
+
+
+def _kept(items: list[pytest.Item], piece: Piece) -> dict[str, str]:
+    """Leave out what is not the piece's; name the cell of each test that stays."""
+    names = {item.nodeid: cell.id for item in items if (cell := _cell_of(item)) is not None}
+    items[:] = [item for item in items if names.get(item.nodeid) in piece.cells]
+    return names
+
+
+def pytest_runtestloop(session: pytest.Session) -> bool | None:
+    """Have a cluster measure the cells, if it is asked for; else pytest's own loop does."""
+    state = session.config.stash[_SESSION]
+    collected = not session.testsfailed and not session.config.getoption("collectonly")
+    if state.order is None or not collected:
+        return None
+    try:
+        from harness.cluster.loop import run_items
+
+        run_items(
+            session,
+            state.order,
+            run=state.run,
+            resumed=bool(session.config.getoption("resume")),
+            cell_of=_cell_of,
+            controls=state.controls,
+            selection=state.selection.asked(),
+            plan=state.plan,
+            part=None if state.part is None else state.part.stored(),
+        )
+    except UsageError as error:
+        raise pytest.UsageError(str(error)) from error
+    return True
 
 
 def _is_empty(item: pytest.Item) -> bool:
@@ -371,6 +496,11 @@ def _measured(cell: Cell, session: Session) -> CellResult:
     return result
 
 
+def _is_of_another(config: pytest.Config) -> bool:
+    """Say whether another process ends the run and tells of it: xdist's, or a cluster's driver."""
+    return hasattr(config, "workerinput") or config.stash[_SESSION].piece is not None
+
+
 _WHOLE: Final = (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
 """A session that ended so has measured all that it was asked for."""
 
@@ -378,14 +508,15 @@ _WHOLE: Final = (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Keep a run from being green that measured nothing, has a red cell, or a control uncaught."""
     state = session.config.stash[_SESSION]
-    if hasattr(session.config, "workerinput") or not (state.run / "run.json").is_file():
+    if _is_of_another(session.config) or not (state.run / "run.json").is_file():
         return
     if session.exitstatus not in _WHOLE or not finished_cells(state.run):
         return
-    from harness.teeth.control import plant_missing
-
     cells = read_cells(state.run)
-    plant_missing(state.run, cells)
+    if not without_control(cells, read_controls(state.run)).empty:
+        from harness.teeth.control import plant_missing  # knows models: a cluster's driver need not
+
+        plant_missing(state.run, cells)
     state.uncaught = uncaught(cells, read_controls(state.run))
     try:
         pack(state.run)
@@ -403,7 +534,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
     """Print the table of the run, its failures and what was not measured."""
     session = config.stash[_SESSION]
-    if hasattr(config, "workerinput") or not (session.run / "run.json").is_file():
+    if _is_of_another(config) or not (session.run / "run.json").is_file():
         return
     from harness.report.words import print_run
 

@@ -14,8 +14,9 @@ JUDGING = READING | {"bounds"}
 MODELS = JUDGING | {"provenance", "cache", "coverage", "exact"}
 MEASURING = MODELS | {"models"}
 BELOW = MEASURING | {"measure", "judge", "report", "selection", "scheduling", "versions"}
-BELOW |= {"profile", "known", "teeth", "page", "history", "sharding"}
-COMMANDS = BELOW | {"gating", "searching", "merging", "cli_names"}
+BELOW |= {"profile", "known", "teeth", "page", "history", "sharding", "cluster"}
+BELOW |= {"merging"}
+COMMANDS = BELOW | {"gating", "searching", "cli_names"}
 COMMANDS |= {"cli_compatibility"}
 COMMANDS |= {"cli_convert", "cli_coverage", "cli_explain", "cli_gate", "cli_search", "cli_shrink"}
 COMMANDS |= {"cli_history", "cli_init", "cli_merge", "cli_newer", "cli_progress", "cli_report"}
@@ -46,6 +47,7 @@ ROOMS = {
     "scheduling": BASE,
     "sharding": BASE,
     "merging": READING,
+    "cluster": MEASURING | {"measure", "merging"},
     "plugin": BELOW,
     "gating": BELOW,
     "cli_gate": BELOW | {"gating"},
@@ -77,6 +79,7 @@ LIBRARIES = {
     "nnterp": {"models"},
     "nnsight": {"models"},
     "torch": {"models", "measure", "teeth", "provenance", "exact"},
+    "ray": {"cluster"},
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import resource
 import time
 from typing import TYPE_CHECKING, Any, Final
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from harness.models.checkpoints import Checkpoint
     from harness.models.ports import Runner
 
-__all__ = ["CellResult", "Plan", "measure_cell"]
+__all__ = ["CellResult", "Plan", "lost_row", "measure_cell"]
 
 Row = dict[str, Any]
 
@@ -79,6 +80,19 @@ def measure_cell(
         },
         positions=tuple({"run_id": run_id, "cell_id": cell.id, **row} for row in outcome.positions),
     )
+
+
+def lost_row(cell: Cell, run_id: str, *, reason: str, seconds: float) -> Row:
+    """Give the row of a cell whose process died in its place: an error, of unknown size."""
+    return {
+        **_axes(cell, run_id),
+        "verdict": "error",
+        "reason": reason,
+        "limitation": None,
+        "seconds": seconds,
+        "peak_rss_mb": math.nan,
+        **Outcome().counts(),
+    }
 
 
 def _check_device(cell: Cell) -> None:
