@@ -16,6 +16,7 @@ MEASURING = MODELS | {"models"}
 BELOW = MEASURING | {"measure", "judge", "report", "selection", "scheduling", "versions"}
 BELOW |= {"profile", "known", "teeth", "page", "history", "sharding", "cluster"}
 BELOW |= {"merging"}
+COMMAND = BELOW | {"cli_progress"}
 COMMANDS = BELOW | {"gating", "searching", "cli_names"}
 COMMANDS |= {"cli_compatibility"}
 COMMANDS |= {"cli_convert", "cli_coverage", "cli_explain", "cli_gate", "cli_search", "cli_shrink"}
@@ -50,24 +51,24 @@ ROOMS = {
     "cluster": MEASURING | {"measure", "merging"},
     "plugin": BELOW,
     "gating": BELOW,
-    "cli_gate": BELOW | {"gating"},
+    "cli_gate": COMMAND | {"gating"},
     "searching": BELOW | {"gating"},
-    "cli_search": BELOW | {"gating", "cli_gate", "searching"},
-    "cli_convert": BELOW,
-    "cli_compatibility": BELOW | {"gating", "cli_names"},
-    "cli_coverage": BELOW | {"cli_progress"},
-    "cli_shrink": BELOW,
-    "cli_teeth": BELOW | {"cli_progress"},
+    "cli_search": COMMAND | {"gating", "cli_gate", "searching"},
+    "cli_convert": COMMAND,
+    "cli_compatibility": COMMAND | {"gating", "cli_names"},
+    "cli_coverage": COMMAND,
+    "cli_shrink": COMMAND,
+    "cli_teeth": COMMAND,
     "cli_progress": set(),
     "cli_names": BASE | {"profile", "selection"},
-    "cli_explain": BELOW | {"cli_names"},
+    "cli_explain": COMMAND | {"cli_names"},
     "scaffold": {"errors"},
     "cli_init": {"errors", "scaffold"},
-    "cli_newer": BELOW,
-    "cli_report": BELOW | {"cli_names"},
-    "cli_history": BELOW | {"cli_names"},
-    "cli_merge": BELOW | {"cli_names", "merging"},
-    "cli_pack": BELOW | {"cli_names"},
+    "cli_newer": COMMAND,
+    "cli_report": COMMAND | {"cli_names"},
+    "cli_history": COMMAND | {"cli_names"},
+    "cli_merge": COMMAND | {"cli_names", "merging"},
+    "cli_pack": COMMAND | {"cli_names"},
     "cli": COMMANDS,
     "__init__": COMMANDS | {"plugin", "cli"},  # the facade: anything, but only lazily
 }

@@ -8,6 +8,7 @@ from harness.bounds import EXACT_BOUND
 from harness.errors import RunFolderError
 from harness.judge.gate import gate
 from harness.judge.moves import drift_at, moves_of
+from harness.measure.kernels import BUCKETS
 
 EXACT, FLOAT32 = SDPA
 SCORES, PATTERN = "blocks.1.attn.attn_scores", "blocks.1.attn.pattern"
@@ -99,7 +100,7 @@ def test_other_values_that_count_are_an_infinite_move(changes, clean):
 
 
 def test_what_moves_away_from_zero_moves_infinitely_far_or_nearly(clean):
-    nothing = with_oracle(clean, SITE, norm=0.0, sketch=[0.0] * 32)
+    nothing = with_oracle(clean, SITE, norm=0.0, sketch=[0.0] * BUCKETS)
     assert drift_at(axes_of(EXACT), SITE, nothing, clean)[0] > 1e290
 
 

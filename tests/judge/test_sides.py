@@ -7,6 +7,7 @@ from harness.case import Case
 from harness.errors import RunFolderError
 from harness.judge.baseline import accept
 from harness.judge.sides import case_id, case_key, read_side
+from harness.measure.kernels import BUCKETS
 from harness.record import SCHEMA_VERSION, write_json
 
 EXACT, FLOAT32 = (cell.id for cell in SDPA)
@@ -44,7 +45,7 @@ def test_the_sites_of_a_port_are_in_forward_order(clean):
 def test_what_is_missing_is_none_and_no_number(clean, measured):
     assert clean.cells[EXACT]["first_site"] is None
     assert clean.ports[EXACT][SITE]["difference_sketch"] is None
-    assert len(measured(port=scaled(1e-3)).ports[EXACT][SITE]["difference_sketch"]) == 32
+    assert len(measured(port=scaled(1e-3)).ports[EXACT][SITE]["difference_sketch"]) == BUCKETS
 
 
 def test_the_prompts_of_a_case_are_in_the_order_in_which_they_were_asked(clean):
