@@ -4,7 +4,7 @@ import pyarrow as pa
 from hypothesis import strategies as st
 
 from harness import record
-from harness.record import COLUMNS
+from harness.record import COLUMNS, PACKED, portions_of, write_part
 
 KINDS = tuple(COLUMNS)
 READERS = {
@@ -54,3 +54,11 @@ def rows_of(kind):
 def plain_row(kind, **changes):
     """Give a row of a kind that is like any other."""
     return {column.name: PLAIN[column.type] for column in COLUMNS[kind]} | changes
+
+
+def unpack(run):
+    """Make a packed run one of parts again, as a session leaves it that was killed at its end."""
+    for kind in record.KINDS:
+        for part in portions_of(run, kind):
+            write_part(run, kind, part.name, part.read().to_pylist())
+        (run / kind / PACKED).unlink(missing_ok=True)

@@ -3,6 +3,7 @@
 import sys
 
 import pytest
+from hand_rows import unpack
 
 from harness import cli
 from harness.record import asked_relation, read_cells, read_deltas, read_run
@@ -173,6 +174,7 @@ def test_a_run_or_cell_that_there_is_not_is_refused_with_the_nearest(plain, call
 def test_a_forced_run_that_is_resumed_stays_forced(forced, called, capfd):
     run, _ = forced
     folder = (called.folder / "forced" / "latest").resolve()
+    unpack(folder)
     (folder / "cells" / f"{BRIDGE}.parquet").unlink()
     asked = ("run", "--mode", "bridge,bridge_compat", "--dtype", "float32", "--resume", run)
     code, said, _ = called(capfd, *asked)

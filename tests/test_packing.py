@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hand_rows import KINDS as ALL_KINDS
-from hand_rows import READERS, plain_row, rows_of
+from hand_rows import READERS, plain_row, rows_of, unpack
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -118,6 +118,13 @@ def test_packing_twice_is_packing_once(packed):
     before = {file: (packed / file).read_bytes() for file in files_in(packed)}
     assert pack(packed) == 0
     assert {file: (packed / file).read_bytes() for file in files_in(packed)} == before
+
+
+def test_a_packed_run_made_one_of_parts_again_is_byte_for_byte_what_it_was(run):
+    before = {file: (run / file).read_bytes() for file in files_in(run)}
+    pack(run)
+    unpack(run)
+    assert {file: (run / file).read_bytes() for file in files_in(run)} == before
 
 
 def test_cells_that_come_later_are_packed_to_those_before(packed):
