@@ -1,6 +1,8 @@
 import shutil
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from safetensors.torch import load_file, save_file
 
@@ -33,7 +35,10 @@ def cell_of(dtype="exact", *, checkpoint="synthetic", device="cpu"):
 
 def rewrite(run, kind, cell, **columns):
     part = run / kind / f"{cell.id}.parquet"
-    pd.read_parquet(part).assign(**columns).to_parquet(part)
+    stored = pq.read_schema(part)
+    frame = pd.read_parquet(part).assign(**columns)
+    table = pa.Table.from_pandas(frame, preserve_index=False)
+    pq.write_table(table.replace_schema_metadata(stored.metadata), part)
 
 
 @pytest.fixture
