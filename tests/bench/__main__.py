@@ -31,7 +31,7 @@ def main(arguments: list[str]) -> int:
     given = parser.parse_args(arguments)
     found: list[Finding] = []
     for name in given.only or BENCHES:
-        print(f"  {name} …", file=sys.stderr, flush=True)
+        Console(stderr=True, highlight=False).print(f"  {name} …")
         found += importlib.import_module(f"tests.bench.{name}").measure()
     Console(width=140, highlight=False, markup=False).print(table_of(found))
     now = dt.datetime.now(dt.timezone.utc)
