@@ -157,10 +157,8 @@ def relative_distance(
     """
     if relation.kind == "equal" and actual.shape == expected.shape and is_every(counts):
         right = kernels.flat(expected)
-        square, size = (
-            kernels.square_of_gap(kernels.flat(actual), right),
-            kernels.sums(right).square,
-        )
+        square = kernels.square_of_gap(kernels.flat(actual), right)
+        size = kernels.sums(right).square if size is None else size
         if math.isfinite(square + size):
             return _ratio(math.sqrt(square), math.sqrt(size))
     sides = _prepared(actual, expected, counts)

@@ -33,7 +33,7 @@ def memory_for_weights() -> int:
     if told := os.environ.get(VARIABLE):
         try:
             return int(float(told) * _GIB)
-        except ValueError as error:
+        except (ValueError, OverflowError) as error:  # no number; NaN; or infinity
             message = f"{VARIABLE}={told!r} is no number of GiB; write 8, or leave it out"
             raise UsageError(message) from error
     free = psutil.virtual_memory().available

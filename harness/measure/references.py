@@ -117,10 +117,7 @@ class Reference:
 
     def forget(self) -> None:
         """Let go of all that is kept of prompts."""
-        self._kept.clear()
-        self._printed.clear()
-        self._prints.clear()
-        self.errors.clear()
+        self._begin()
 
     def error_at(self, prompt: Prompt, site: str, tensor: Tensor) -> float:
         """Give the relative error of the reference's own tensor at a site, against the oracle."""

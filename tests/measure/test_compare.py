@@ -302,3 +302,13 @@ def test_what_differs_by_a_bit_or_is_not_finite_is_not_identical():
     assert identical(values, values, every) is None
     values[1, 1] = torch.inf
     assert identical(values, values, every) is None
+
+
+def test_a_norm_that_is_known_is_taken_for_the_expected_tensors():
+    actual, expected = noise(1, 3, 4), noise(2, 3, 4)
+    asked = {"relation": EQUAL, "counts": torch.ones((), dtype=torch.bool).expand(3, 4)}
+    plain = relative_distance(actual, expected, **asked)
+    size = float(expected.norm() ** 2)
+    assert relative_distance(actual, expected, **asked, size=size) == pytest.approx(plain)
+    doubled = relative_distance(actual, expected, **asked, size=4 * size)
+    assert doubled == pytest.approx(plain / 2)

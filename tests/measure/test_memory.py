@@ -74,9 +74,10 @@ def test_float64_is_counted_off_the_headers():
 def test_memory_is_what_is_told_or_a_share_of_what_is_free(monkeypatch):
     monkeypatch.setenv(VARIABLE, "2.5")
     assert memory_for_weights() == 2.5 * 2**30
-    monkeypatch.setenv(VARIABLE, "much")
-    with pytest.raises(UsageError, match="is no number of GiB; write 8"):
-        memory_for_weights()
+    for words in ("much", "inf", "nan"):
+        monkeypatch.setenv(VARIABLE, words)
+        with pytest.raises(UsageError, match="is no number of GiB; write 8"):
+            memory_for_weights()
     monkeypatch.delenv(VARIABLE)
     monkeypatch.setenv("PYTEST_XDIST_WORKER_COUNT", "1")
     alone = memory_for_weights()

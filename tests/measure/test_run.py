@@ -5,6 +5,7 @@ import torch
 
 from harness.case import Case, Cell, Limitation, Prompt
 from harness.errors import Refused, Unavailable
+from harness.measure import comparer
 from harness.measure.outcome import largest
 from harness.measure.references import References
 from harness.measure.run import Plan, measure_cell
@@ -350,3 +351,49 @@ def test_the_bank_and_the_drawn_prompts_are_the_same_for_every_cell(measured):
     ]
     assert asked[0] == asked[1]
     assert len(set(asked[0])) == len(asked[0]) > 5
+
+
+@pytest.mark.parametrize("mode", ["hf_sdpa", "bridge", "bridge_compat"])
+@pytest.mark.parametrize("dtype", ["exact", "float32"])
+def test_a_port_compared_as_it_fires_gives_the_rows_of_one_that_is_captured(
+    mode, dtype, monkeypatch
+):
+    cell = Cell(case=Case(family="gpt2"), loading_mode=mode, dtype=dtype)
+
+    def measured():
+        references = References()
+        return measure_cell(cell, run_id="a-run", references=references, plan=PLAN)
+
+    whole = measured()
+    monkeypatch.setattr(comparer, "LARGE", 0)
+    handed = []
+    monkeypatch.setattr(comparer, "capture_each", spy(comparer.capture_each, handed))
+    fired = measured()
+    assert len(handed) == len(PROMPTS)
+    assert fired.deltas == whole.deltas
+    assert fired.fingerprints == whole.fingerprints
+
+
+@pytest.mark.parametrize("dtype", ["exact", "float32"])
+def test_a_fault_in_a_port_compared_as_it_fires_is_named_at_its_first_site(dtype, monkeypatch):
+    monkeypatch.setattr(comparer, "LARGE", 0)
+
+    def load(cell, checkpoint):
+        runner = load_port(cell, checkpoint)
+        with torch.no_grad():
+            runner.model.transformer.h[1].mlp.c_fc.bias[0] += 1e-3
+        return runner
+
+    cell = Cell(case=Case(family="gpt2"), loading_mode="hf_sdpa", dtype=dtype)
+    found = measure_cell(cell, run_id="r", references=References(), plan=PLAN, load=load)
+    assert first_failure(found) == ("fail", "blocks.1.mlp.pre")
+
+
+def spy(function, calls):
+    """Give the function, noting each call of it."""
+
+    def noted(*arguments):
+        calls.append(arguments)
+        return function(*arguments)
+
+    return noted
