@@ -34,6 +34,10 @@ _SIGN_BIT: Final = 32
 _NATIVE: Final = {torch.float32, torch.float64}
 
 
+# Infinity and NaN say by themselves that a sum is too large, or that infinities have no difference.
+_silent: Final = np.errstate(over="ignore", invalid="ignore")
+
+
 @dataclass(slots=True, kw_only=True)
 class Sums:
     """What one tensor is by itself. `square` is finite only if every value is."""
@@ -80,39 +84,40 @@ def _ones() -> NDArray[np.float64]:
     return np.ones(BLOCK)
 
 
+@_silent
 def sums(values: NDArray[np.floating]) -> Sums:
     """Give the sum of values and of their squares."""
     found = Sums()
     for block in _blocks(values):
-        found.total += block.dot(_ones()[: block.size])
-        found.square += block.dot(block)
+        found.total += float(block.dot(_ones()[: block.size]))
+        found.square += float(block.dot(block))
     return found
 
 
-@np.errstate(invalid="ignore")  # infinities of one sign have no difference; NaN says so
+@_silent
 def gap(actual: NDArray[np.floating], expected: NDArray[np.floating]) -> Gap:
     """Give all that a comparison says of the difference of two tensors of one size."""
     found = Gap()
     for number, (left, right) in enumerate(zip(_blocks(actual), _blocks(expected), strict=True)):
         difference = left - right
-        found.square += difference.dot(difference)
-        found.inner += left.dot(right)
+        found.square += float(difference.dot(difference))
+        found.inner += float(left.dot(right))
         np.abs(difference, out=difference)
-        found.total += difference.dot(_ones()[: difference.size])
+        found.total += float(difference.dot(_ones()[: difference.size]))
         place = int(difference.argmax())
         if not difference[place] <= found.largest:  # NaN, which argmax finds first, is the largest
             found.largest, found.worst = float(difference[place]), number * BLOCK + place
     return found
 
 
-@np.errstate(invalid="ignore")
+@_silent
 def square_of_gap(actual: NDArray[np.floating], expected: NDArray[np.floating]) -> float:
     """Give `gap(…).square` alone."""
     square = 0.0
     for left, right in zip(_blocks(actual), _blocks(expected), strict=True):
         difference = left - right
-        square += difference.dot(difference)
-    return float(square)
+        square += float(difference.dot(difference))
+    return square
 
 
 @lru_cache(maxsize=1)
@@ -132,6 +137,7 @@ class Print:
     sketch: NDArray[np.float64] | None
 
 
+@_silent
 def print_of(values: Float[Tensor, "*shape"], *, seed: str | None) -> Print:
     """Give what is kept of a tensor, in one pass. Without a seed there is no sketch.
 
@@ -142,8 +148,8 @@ def print_of(values: Float[Tensor, "*shape"], *, seed: str | None) -> Print:
     place = 0 if seed is None else _start_of(seed)
     for block in _blocks(flat(values)):
         hashed.update((block + 0.0).data)
-        found.total += block.dot(_ones()[: block.size])
-        found.square += block.dot(block)
+        found.total += float(block.dot(_ones()[: block.size]))
+        found.square += float(block.dot(block))
         if buckets is not None:
             _add_to(buckets, block, place % _TABLE)
             place += block.size
@@ -155,6 +161,7 @@ def print_of(values: Float[Tensor, "*shape"], *, seed: str | None) -> Print:
     )
 
 
+@_silent
 def sketch(values: Float[Tensor, "*shape"], *, seed: str) -> NDArray[np.float64]:
     """Give the buckets of a tensor, taken as float64; equal seeds give comparable sketches."""
     buckets, place = np.zeros(BUCKETS), _start_of(seed)

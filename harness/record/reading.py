@@ -9,7 +9,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -31,6 +30,8 @@ from harness.record.parts import (
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import TypeAlias
+
+    import pandas as pd
 
     from harness.record.packed import Packed
 
@@ -245,6 +246,8 @@ def _empty(asked: Asked) -> pa.Table:
 
 def _frame(asked: Asked, tables: Sequence[pa.Table]) -> pd.DataFrame:
     table = pa.concat_tables([_empty(asked), *tables]).unify_dictionaries()
+    import pandas as pd  # noqa: PLC0415 - a worker, which only writes, has none
+
     frame: pd.DataFrame = table.to_pandas()
     if asked.is_narrow:  # groups know the names of rows that were left out
         for name in frame.columns:

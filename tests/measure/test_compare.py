@@ -312,3 +312,13 @@ def test_a_norm_that_is_known_is_taken_for_the_expected_tensors():
     assert relative_distance(actual, expected, **asked, size=size) == pytest.approx(plain)
     doubled = relative_distance(actual, expected, **asked, size=4 * size)
     assert doubled == pytest.approx(plain / 2)
+
+
+@pytest.mark.parametrize("relation", [EQUAL, SHIFT], ids=lambda relation: relation.kind)
+def test_values_whose_squares_are_too_large_are_compared_without_a_warning(relation):
+    expected = noise(1, 3, 4) * 1e200
+    actual = expected * (1 + 1e-3)
+    found = compared(actual, expected, relation=relation)
+    assert not found.rel_l2 <= 1e300
+    counts = torch.ones((), dtype=torch.bool).expand(3, 4)
+    assert not relative_distance(actual, expected, relation=relation, counts=counts) <= 1e300

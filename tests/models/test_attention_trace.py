@@ -6,6 +6,7 @@ from transformers import LlamaConfig
 
 from harness.case import Case, Cell, Prompt
 from harness.measure.references import References
+from harness.models.ports.asking import PLAIN
 from harness.models.ports.attention_trace import AttentionTrace
 
 PROMPT = Prompt.unpadded(((5, 6, 7, 8), (9, 10, 11, 12)), origin="a test")
@@ -113,25 +114,28 @@ class Attention(torch.nn.Module):
         return torch.softmax(states @ states.transpose(-1, -2), dim=-1) @ states
 
 
-def trace_of():
-    return AttentionTrace(config=LlamaConfig())
+def trace_of(seen=None):
+    into = PLAIN.taken(()) if seen is None else seen
+    return AttentionTrace(config=LlamaConfig(), into=into)
 
 
 def test_where_nothing_is_watched_nothing_is_taken():
-    with trace_of() as trace:
+    seen = PLAIN.taken(())
+    with trace_of(seen):
         Attention()(torch.randn(1, 5, LENGTH, HEAD))
-    assert trace.taken == {}
+    assert seen == {}
 
 
 def test_only_what_runs_inside_the_watched_module_is_taken():
     watched, other = Attention(), Attention()
     states = torch.randn(1, 5, LENGTH, HEAD)
-    trace = trace_of()
+    seen = PLAIN.taken(())
+    trace = trace_of(seen)
     with trace.watching(watched, "blocks.0.attn"), trace:
         other(states * 2)
         watched(states)
         other(states * 3)
-    scores = trace.taken["blocks.0.attn.attn_scores"]
+    scores = seen["blocks.0.attn.attn_scores"]
     assert torch.equal(scores, states @ states.transpose(-1, -2))
 
 
@@ -144,12 +148,13 @@ def test_after_watching_no_hook_stays_behind():
 
 def test_a_watched_module_that_raises_is_watched_no_more():
     watched = Attention()
-    trace = trace_of()
+    seen = PLAIN.taken(())
+    trace = trace_of(seen)
     with trace.watching(watched, "blocks.0.attn"), trace:
         with pytest.raises(AttributeError):
             watched("no tensor")
         Attention()(torch.randn(1, 5, LENGTH, HEAD))
-    assert trace.taken == {}
+    assert seen == {}
 
 
 class FoldedHeads(torch.nn.Module):
@@ -178,10 +183,11 @@ def states_of(*, heads, length=LENGTH):
 
 def watch(attention, *states, heads):
     config = LlamaConfig(num_attention_heads=heads, hidden_size=heads * HEAD)
-    trace = AttentionTrace(config=config)
+    seen = PLAIN.taken(())
+    trace = AttentionTrace(config=config, into=seen)
     with trace.watching(attention, "blocks.0.attn"), trace:
         attention(*states)
-    return {site.removeprefix("blocks.0.attn."): found for site, found in trace.taken.items()}
+    return {site.removeprefix("blocks.0.attn."): found for site, found in seen.items()}
 
 
 def test_heads_folded_into_the_batch_are_unfolded():
