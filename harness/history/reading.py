@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as ds
+import pyarrow.parquet as pq
 from packaging.version import InvalidVersion, Version
 
 from harness.case import EXACT
@@ -21,7 +21,7 @@ from harness.history.summaries import FILE, LABELS, summary_of
 from harness.record import asked_relation, read_run
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -131,14 +131,7 @@ def read_history(
     """
     history = history or history_of(folder)
     files = [str(night.path / FILE) for night in history.nights]
-    # A year has millions of rows and thousands of names: each is read once. By plain families,
-    # whole groups of rows are passed over.
-    names = [name for name in LABELS if name != "family"]
-    form = ds.ParquetFileFormat(read_options={"dictionary_columns": names})
-    dataset = ds.dataset(files, format=form)
-    wanted = None if family is None else pc.field("family") == family
-    places = {file: place for place, file in enumerate(files)}
-    tables = list(_tables(dataset, wanted, places))
+    tables = list(_tables(files, family))
     if not tables:
         message = f"no run of {folder} has a cell of {family}; next: harness history {folder}"
         raise RunFolderError(message)
@@ -148,14 +141,37 @@ def read_history(
     return _dated(frame.drop(columns=["worst_rel_l2", "worst_error_ratio"]), history)
 
 
-def _tables(
-    dataset: ds.Dataset, wanted: pc.Expression | None, places: Mapping[str, int]
-) -> Iterator[pa.Table]:
-    for fragment in dataset.get_fragments():
-        table = fragment.to_table(filter=wanted)
+_READ_ONCE: Final = [name for name in LABELS if name != "family"]
+"""Columns read as dictionaries: a year has millions of rows and thousands of names.
+
+By plain families whole groups of rows are passed over.
+"""
+
+
+def _tables(files: Sequence[str], family: str | None) -> Iterator[pa.Table]:
+    """Read the rows of a family file by file; a dataset of them costs a quarter more."""
+    for place, file in enumerate(files):
+        summary = pq.ParquetFile(file, read_dictionary=_READ_ONCE)
+        table = summary.read_row_groups(_groups_with(summary, family), use_threads=False)
+        if family is not None:
+            table = table.filter(pc.equal(table["family"], family))
         if table.num_rows:
-            place = pa.array([places[fragment.path]] * table.num_rows, pa.int32())
-            yield table.append_column("place", place)
+            column = pa.array([place] * table.num_rows, pa.int32())
+            yield table.append_column("place", column)
+
+
+def _groups_with(summary: pq.ParquetFile, family: str | None) -> list[int]:
+    """Number the groups of rows that may have a family; all if it is None."""
+    groups = range(summary.metadata.num_row_groups)
+    if family is None:
+        return list(groups)
+    column = summary.schema_arrow.get_field_index("family")
+    spans = {at: summary.metadata.row_group(at).column(column).statistics for at in groups}
+    return [
+        at
+        for at, span in spans.items()
+        if span is None or not span.has_min_max or span.min <= family <= span.max
+    ]
 
 
 def _dated(frame: pd.DataFrame, history: History) -> pd.DataFrame:
