@@ -21,7 +21,7 @@ from harness.history.summaries import FILE, LABELS, summary_of
 from harness.record import asked_relation, read_run
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
