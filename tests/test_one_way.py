@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parents[1] / "harness"
 BASE = {"errors", "case", "plugged"}
 READING = BASE | {"record"}
 JUDGING = READING | {"bounds"}
-MODELS = JUDGING | {"provenance", "cache", "coverage", "exact"}
+MODELS = JUDGING | {"provenance", "cache", "coverage", "exact", "threads"}
 MEASURING = MODELS | {"models"}
 BELOW = MEASURING | {"measure", "judge", "report", "selection", "scheduling", "versions"}
 BELOW |= {"profile", "known", "teeth", "page", "history", "sharding", "cluster"}
@@ -33,6 +33,7 @@ ROOMS = {
     "models": MODELS,
     "bounds": set(),
     "exact": set(),
+    "threads": set(),
     "coverage": set(),
     "measure": MEASURING,
     "teeth": MEASURING | {"measure", "judge"},
@@ -79,7 +80,7 @@ LIBRARIES = {
     "transformer_lens": {"models"},
     "nnterp": {"models"},
     "nnsight": {"models"},
-    "torch": {"models", "measure", "teeth", "provenance", "exact"},
+    "torch": {"models", "measure", "teeth", "provenance", "exact", "threads"},
     "ray": {"cluster"},
 }
 

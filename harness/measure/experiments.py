@@ -31,6 +31,7 @@ from harness.models.rebuilding import (
     flat,
     spelled_once,
 )
+from harness.threads import one_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -58,7 +59,7 @@ def coverage_of(
     `step` is called with each field's name before its experiments; `names` are the fields asked
     for, without a word all of them.
     """
-    torch.set_num_threads(1)  # as a run does: threads that wait for each other, and change sums
+    one_thread()  # as a run does
     specimens = list(_specimens(family))
     defaults = class_defaults(family)
     found = []

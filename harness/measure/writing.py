@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import torch
 from filelock import FileLock
 
 from harness.provenance import gather
@@ -16,6 +15,7 @@ from harness.record import (
     write_json,
     write_part,
 )
+from harness.threads import one_thread
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -35,10 +35,9 @@ def open_run(
 
     Where `part` is given the run is a shard, and says of what whole.
 
-    Each process computes with one thread, and cells run side by side instead: under load, two
-    threads each were eight times slower than one, and the order of sums depends on their number.
+    Each process that opens it computes with one thread from then on.
     """
-    torch.set_num_threads(1)
+    one_thread()
     run.mkdir(parents=True, exist_ok=True)
     with FileLock(run / ".lock"):
         if (run / "run.json").exists():

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 # What a measuring worker imports besides what it measures; torch is held at the harness' own.
 WORKER: Final = (
     "torch", "transformers", "pyarrow", "safetensors", "filelock", "packaging", "numpy", "psutil",
-    "xxhash",
+    "threadpoolctl", "xxhash",
 )  # fmt: skip
 ALLOWED: Final = "names with versions, separated by spaces: transformers==5.9.0 numpy>=1.26,<2"
 # PEP 508 without what could lead elsewhere than to an index: no URL, path, marker or option.

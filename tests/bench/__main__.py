@@ -18,7 +18,13 @@ from rich.table import Table
 
 from tests.bench.findings import Finding
 
-BENCHES = {"overhead": "a, memory", "notebook": "b", "kernels": "d"}
+BENCHES = {
+    "overhead": "a, memory",
+    "notebook": "b",
+    "checker": "c",
+    "kernels": "d",
+    "matrix": "e",
+}
 """By module, the letters of what it measures. `rows` and `ray` are commands of their own."""
 MARKS = {True: "✓", False: "✗", None: ""}
 

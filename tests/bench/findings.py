@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import resource
 import statistics
@@ -13,10 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.record import finished_cells
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 ROOT = Path(__file__).parents[2]
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,21 +100,53 @@ def in_a_process(module: str, *arguments: str) -> dict[str, Any]:
 
     Beside what it says, it has `cpu`, `wall` and `peak_mb` of the whole process.
     """
-    threads = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     started = time.perf_counter()
     done = subprocess.run(
         [sys.executable, "-m", module, *arguments],
         cwd=ROOT,
-        env={**os.environ, **threads},
-        stdout=subprocess.PIPE,
-        check=True,
+        env={**os.environ, **ONE_THREAD},
+        capture_output=True,
+        check=False,
         text=True,
     )
+    if done.returncode:
+        raise RuntimeError(done.stderr)
     wall, after = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     said: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
     return {**said, "cpu": cpu, "wall": wall}
+
+
+def a_run(out: Path, name: str, *options: str, processes: int = 1) -> Usage:
+    """Run the matrix with so many workers to its end, without a gate; give what it used.
+
+    Raises:
+        RuntimeError: it did not end with rows written.
+    """
+    workers = (f"-n{processes}",) if processes > 1 else ()
+    here = (f"--out={out}", f"--run={name}", "-q", "-p", "no:cacheprovider")
+    cases = str(ROOT / "cases" / "test_ports_agree.py")
+    before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", cases, *here, *workers, *options],
+        cwd=ROOT,
+        env={**os.environ, **ONE_THREAD},
+        capture_output=True,
+        check=False,
+        text=True,
+    )
+    wall, after = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_CHILDREN)
+    if done.returncode not in {0, 1} or not finished_cells(out / name):
+        raise RuntimeError(done.stdout + done.stderr)
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return Usage(cpu=cpu, wall=wall, peak_mb=after.ru_maxrss / 1024)
+
+
+def exponent(sizes: Sequence[float], costs: Sequence[float]) -> float:
+    """Give k of cost ~ size**k, by least squares of the logarithms."""
+    fitted = statistics.linear_regression(list(map(math.log, sizes)), list(map(math.log, costs)))
+    return fitted.slope
 
 
 def tell(**said: Any) -> None:

@@ -14,6 +14,7 @@ TAG = "py3-none-any"
 NEEDED = {
     "transformers": "1.0",
     "pyarrow": "1.0",
+    "threadpoolctl": "1.0",
     "xxhash": "1.0",
     "psutil": "1.0",
     "safetensors": "1.0",

@@ -23,6 +23,7 @@ from harness.exact import true_float64
 from harness.models.ports.loading import spelled_for_this_release
 from harness.models.shrinking.flips import candidates_of, flipped, without_derived
 from harness.models.shrinking.running import parameters_of, quiet, run_once, seeded
+from harness.threads import one_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -110,7 +111,7 @@ def experiment(tiny: Tiny, auto_class: str, *, draw: Draw) -> tuple[Flips, dict[
     Raises:
         Unavailable: the small config itself does not run in true float64.
     """
-    torch.set_num_threads(1)  # as a run does: threads that wait for each other, and change sums
+    one_thread()  # as a run does
     trial = _Trial(auto_class, draw)
     config = without_derived(tiny.config)
     try:
