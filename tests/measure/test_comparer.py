@@ -7,6 +7,7 @@ import torch
 from harness import bounds
 from harness.case import Case, Cell, Limitation, Prompt
 from harness.errors import CaptureError
+from harness.measure import shelf
 from harness.measure.comparer import CellComparer, entries
 from harness.measure.prompts import Vocabulary, bank
 from harness.measure.references import Reference, References
@@ -271,3 +272,17 @@ def test_a_softcap_in_the_text_part_of_a_composite_config_counts(references, mon
         monkeypatch.setattr(Reference, "config", property(lambda _, c=capped: text_config(c)))
         told.append(CellComparer(cell, reference=reference, port=port).relations["logits"].kind)
     assert told == ["shift", "equal"]
+
+
+def test_a_reference_that_is_its_own_oracle_runs_a_prompt_once(monkeypatch):
+    monkeypatch.setattr(shelf, "IN_MEMORY", 0)  # as a large model's activations are: not kept
+    cell = Cell(case=Case(family="gpt2"), loading_mode="hf_sdpa", dtype="exact")
+    reference = References().of(cell)
+    comparer = CellComparer(
+        cell, reference=reference, port=load_port(cell, reference.checkpoint), forced=False
+    )
+    ran = []
+    run = reference.runner.run
+    monkeypatch.setattr(reference.runner, "run", lambda *asked: ran.append(1) or run(*asked))
+    assert comparer.distances(BATCH)
+    assert ran == [1]
