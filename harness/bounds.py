@@ -52,9 +52,10 @@ CHANCE: Final = 4.753
 """Standard normal quantile at 1 - 1e-6: a clean row exceeds its chance factor once in a million."""
 
 
-def chance_factor(values: int) -> float:
+def chance_factor(values: float) -> float:
     """Give how far chance alone may take the root mean square of so few rounding errors.
 
+    `values` are those that carry the norm (docs/decisions/0026-few-values-may-carry-a-norm.md).
     Of independent Gaussian errors, the mean square over n values exceeds the expected one by
     chi²_n's quantile over n; here at one in a million, by Wilson and Hilferty's approximation
     (Proc. Natl. Acad. Sci. 17, 1931). 2.96 for 4 values, 1.54 for 50, 1.02 for 20 000.

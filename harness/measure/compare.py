@@ -216,6 +216,12 @@ class _Sides:
         return relation.bring_together(self.left.double(), self.right.double(), self.used)
 
 
+def effective_number(values: Tensor, counts: Tensor) -> float:
+    """Give how many of the values that count carry the norm; what is not finite has no part."""
+    used = values if is_every(counts) else values[counts & values.isfinite()]
+    return kernels.effective_number(kernels.flat(used))
+
+
 def is_every(counts: Tensor) -> bool:
     """Say whether all entries count, as one value spread over the shape says at no cost."""
     return counts.numel() > 0 and not any(counts.stride()) and bool(counts[(0,) * counts.ndim])

@@ -161,16 +161,14 @@ class CellComparer:
         typical = self._typical.get(row["site"], 0.0)
         least = max(row["reference_error"], typical, bounds.error_floor(dtype))
         ratio = row["port_error"] / least
-        chance = 1.0 if dtype == EXACT else bounds.chance_factor(row["n_compared"])
         refactored = self.cell.mode.processing.refactor_factored_attn_matrices
-        bound = bounds.bound_for(dtype, refactored=refactored) * chance
+        bound = bounds.bound_for(dtype, refactored=refactored) * row["chance_factor"]
         judged_by = row["rel_l2"] if dtype == EXACT else ratio
         good = judged_by <= bound and math.isfinite(row["rel_l2"])
         return {
             **row,
             "typical_error": typical,
             "error_ratio": ratio,
-            "chance_factor": chance,
             "bound": bound,
             "passed_through": row["site"] in self._through,
             "verdict": "pass" if good else "fail",
@@ -263,7 +261,7 @@ class CellComparer:
         is_same = against is not None
         if against is None:
             against = compare(left, right, relation=relation, counts=counts)
-        port_error, reference_error = against.rel_l2, 0.0
+        port_error, reference_error, chance = against.rel_l2, 0.0, 1.0
         if dtype != EXACT:  # there, the reference is its own oracle
             plain = relation.for_the_reference()
             key = (prompt.prompt_id, site, plain.kind)
@@ -275,6 +273,8 @@ class CellComparer:
                     right, true, relation=plain, counts=counted, size=size
                 )
             reference_error = port_error = errors[key]
+            effective = self.reference.oracle.effective_number(prompt, site, oracle)
+            chance = bounds.chance_factor(min(effective, against.compared))
             if not is_same:
                 port, true, counted = aligned(actual, oracle)
                 port_error = relative_distance(
@@ -295,6 +295,7 @@ class CellComparer:
             **numbers(against),
             "reference_error": reference_error,
             "port_error": port_error,
+            "chance_factor": chance,
             **logit_numbers(site, actual, expected, real_positions(prompt, actual.device)),
         }
         return row, kept if fingerprinted else None, away

@@ -95,6 +95,21 @@ def sums(values: NDArray[np.floating]) -> Sums:
 
 
 @_silent
+def effective_number(values: NDArray[np.floating]) -> float:
+    """Give how many values carry the norm: (Σx²)² / Σx⁴, the participation ratio, from 1 to all.
+
+    0 where there is none, or no finite one.
+    """
+    square = fourth = 0.0
+    for block in _blocks(values):
+        squared = block * block
+        square += float(squared.dot(_ones()[: block.size]))
+        fourth += float(squared.dot(squared))
+    found = square * square / fourth if fourth else 0.0
+    return found if math.isfinite(found) else 0.0
+
+
+@_silent
 def gap(actual: NDArray[np.floating], expected: NDArray[np.floating]) -> Gap:
     """Give all that a comparison says of the difference of two tensors of one size."""
     found = Gap()

@@ -11,7 +11,7 @@ from harness import bounds
 from harness.case import EXACT, SYNTHETIC
 from harness.errors import CaptureError, HarnessError, Unavailable
 from harness.measure.columns import logit_numbers, numbers
-from harness.measure.compare import compare, identical
+from harness.measure.compare import compare, effective_number, identical
 from harness.measure.entries import by_x, spread
 from harness.measure.probes import PROBES, Model, Owed
 from harness.measure.prompts import Vocabulary
@@ -200,7 +200,10 @@ class Questioner:
         found = found or compare(actual, expected, relation=relation, counts=counts)
         # Both sides are rounded, each in its own way: their difference is √2 of one's error.
         typical = math.sqrt(2.0) * max(self._typical.get(site, 0.0), bounds.error_floor(cell.dtype))
-        chance = 1.0 if cell.dtype == EXACT else bounds.chance_factor(found.compared)
+        chance = 1.0
+        if cell.dtype != EXACT:
+            number = min(effective_number(expected.expand(counts.shape), counts), found.compared)
+            chance = bounds.chance_factor(number)
         bound = bounds.bound_for(cell.dtype, refactored=False) * chance
         judged_by = found.rel_l2 if cell.dtype == EXACT else found.rel_l2 / typical
         if owed.bitwise:

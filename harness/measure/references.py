@@ -12,7 +12,7 @@ from harness.case import EXACT, Cell
 from harness.errors import Unavailable
 from harness.exact import true_float64
 from harness.measure.capture import capture
-from harness.measure.compare import relative_distance
+from harness.measure.compare import effective_number, relative_distance
 from harness.measure.entries import entries
 from harness.measure.fingerprint import Fingerprint, printed_alone, seed_of
 from harness.measure.memory import VARIABLE, float64_bytes, memory_for_weights
@@ -80,6 +80,7 @@ class Reference:
         self._kept = Shelf()
         self._printed: dict[tuple[str, str, str], Printed] = {}
         self.errors: dict[tuple[str, str, str], float] = {}
+        self._effective: dict[tuple[str, str], float] = {}
         self._prints: dict[tuple[str, ...], list[Row]] = {}
 
     def borrow_oracle(self) -> None:
@@ -118,6 +119,14 @@ class Reference:
     def forget(self) -> None:
         """Let go of all that is kept of prompts."""
         self._begin()
+
+    def effective_number(self, prompt: Prompt, site: str, tensor: Tensor) -> float:
+        """Give how many of a site's values carry its norm, once for all that ask."""
+        key = (prompt.prompt_id, site)
+        if key not in self._effective:
+            values, _, counts = entries(tensor, tensor, prompt, site, dtype=self.dtype)
+            self._effective[key] = effective_number(values, counts)
+        return self._effective[key]
 
     def error_at(self, prompt: Prompt, site: str, tensor: Tensor) -> float:
         """Give the relative error of the reference's own tensor at a site, against the oracle."""

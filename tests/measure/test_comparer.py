@@ -130,7 +130,7 @@ def comparer(references):
 
 def a_row(site="blocks.0.resid_post", **changes):
     row = {"site": site, "rel_l2": 1e-7, "port_error": 2e-6, "reference_error": 1e-6}
-    return {**row, "tensor_shape": "2x3x20", "n_compared": 10**6, **changes}
+    return {**row, "tensor_shape": "2x3x20", "n_compared": 10**6, "chance_factor": 1.0, **changes}
 
 
 def test_a_port_without_attention_matrices_is_compared_at_all_other_sites(comparer):
@@ -170,9 +170,33 @@ def test_a_reference_that_was_lucky_on_one_prompt_is_judged_by_what_is_typical(r
 
 
 def test_few_values_are_allowed_what_chance_does_to_them(comparer):
-    few, many = (comparer.judged(a_row(n_compared=number)) for number in (4, 10**6))
+    few, many = (
+        comparer.judged(a_row(chance_factor=bounds.chance_factor(number))) for number in (4, 10**6)
+    )
     assert few["bound"] > 2 * many["bound"]
-    assert many["chance_factor"] == pytest.approx(1.0, abs=0.01)
+
+
+def test_what_chance_does_is_that_of_the_values_that_carry_the_norm(comparer):
+    one = Prompt.unpadded(((5,),), origin="a test")
+    rows = {row["site"]: row for row in comparer.distances(one, keep=False)}
+    row = rows["blocks.0.resid_post"]
+    values = comparer.reference.oracle.activations(one, keep=False)["blocks.0.resid_post"]
+    carrying = float(values.pow(2).sum() ** 2 / values.pow(4).sum())
+    assert 1 < carrying < row["n_compared"]
+    assert row["chance_factor"] == pytest.approx(bounds.chance_factor(carrying))
+
+
+@pytest.mark.parametrize(("largest", "values"), [(1.0, 120), (1e4, 1)])
+def test_one_value_that_carries_the_norm_leaves_its_error_to_chance(largest, values, references):
+    comparer = comparer_of(references)
+    site = "blocks.0.resid_post"
+    true = torch.ones(2, 3, 20, dtype=torch.float64)
+    true[0, 0, 0] = largest
+    prompt = Prompt.unpadded(((5, 6, 7), (8, 9, 11 + values)), origin="a test")
+    row, *_ = comparer._distance(
+        prompt, site, true.float(), true.float(), true, untouched=None, fingerprinted=False
+    )
+    assert row["chance_factor"] == pytest.approx(bounds.chance_factor(values), rel=1e-3)
 
 
 @pytest.mark.parametrize(
