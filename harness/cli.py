@@ -141,7 +141,8 @@ def run(  # noqa: PLR0917 - typer makes options of all of them
         f"{option_of(axis)}={value}" for axis, named in axes.items() for value in named or ()
     ]
     arguments += [f"--prompt-seed={prompt_seed}", f"--relation={relation}"]
-    arguments += ["-p", "no:cacheprovider"]
+    # What was not measured is told by reason, whatever pytest is set to say of each skip.
+    arguments += ["-rfE", "-p", "no:cacheprovider"]
     arguments += ["-n", jobs] if jobs != "1" else []
     arguments += [f"--resume={folder}"] if resume else []
     arguments += [f"--shard={shard}"] if shard is not None else []

@@ -150,13 +150,17 @@ def test_a_file_of_cases_that_breaks_is_not_green(folder_of_cases, call):
 
 
 @pytest.mark.usefixtures("folder_of_cases")
-def test_a_device_that_is_not_there_leaves_cells_unmeasured_and_is_said_and_not_green(call):
+def test_a_device_that_is_not_there_leaves_cells_unmeasured_and_is_said_and_not_green(
+    call, monkeypatch
+):
+    monkeypatch.setenv("PYTEST_ADDOPTS", "-ra")
     arguments = ("--device", ABSENT, "--family", "gpt2", "--mode", "hf_sdpa", "--dtype", "float32")
     code, out, said = call("run", *arguments)
     assert code == 2
     assert "1 cells: 1 unavailable; 0 sites compared" in out
     assert f"NOT MEASURED, 1 cells: this machine has no {ABSENT} device" in out
     assert " pass" not in out.partition("1 cells:")[2]
+    assert "SKIPPED" not in out
     assert "nothing was measured" in said
 
 
