@@ -142,7 +142,8 @@ class Fingerprint:
             self.sketch += found.sketch
             self.projections.append(float(found.sketch.sum()))
         if difference is not None:
-            with np.errstate(invalid="ignore"):  # infinities of both signs have no sum; NaN says so
+            # Infinities of both signs have no sum, and what is too large none either: both say so.
+            with np.errstate(invalid="ignore", over="ignore"):
                 self.difference += difference
         self.number += found.number
         self.total += found.sums.total

@@ -20,12 +20,15 @@ from tests.bench.findings import Finding
 
 BENCHES = {
     "overhead": "a, memory",
+    "large": "memory",
     "notebook": "b",
     "checker": "c",
     "kernels": "d",
     "matrix": "e",
+    "rows": "f",
+    "gate": "g",
 }
-"""By module, the letters of what it measures. `rows` and `ray` are commands of their own."""
+"""By module, the letters of what it measures. `ray` and `cost` are commands of their own."""
 MARKS = {True: "✓", False: "✗", None: ""}
 
 

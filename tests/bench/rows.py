@@ -37,6 +37,7 @@ from harness.record import (
     write_run,
 )
 from harness.record.columns import plain_schema
+from tests.bench.findings import Finding
 
 FAMILIES: Final = tuple(f"family{i:02}" for i in range(25))
 MODES: Final = (
@@ -53,6 +54,7 @@ PROMPTS: Final = 8
 A_CELL: Final = len(SITES) * PROMPTS
 ASKED: Final = {"family": FAMILIES[11], "loading_mode": MODES[3]}
 FEW: Final = ("site", "layer", "rel_l2", "verdict")
+TEN_MILLION: Final = 10_000_000
 SMALL: Final = 200
 """Cells that are written as parts of their own: enough for a rate, at 20 ms a cell."""
 TIMES: Final = 5
@@ -105,6 +107,23 @@ def rows(n: int) -> Rows:
             reading_few_of_all=_timed(lambda: read_deltas(run, columns=FEW))[0],
             **parts,
         )
+
+
+def measure() -> Iterator[Finding]:
+    """Give what is held of ten million rows; the command tells more."""
+    found = rows(TEN_MILLION)
+    yield Finding(
+        bench="f",
+        name="one family and mode of 10 million rows, all columns",
+        value=found.reading_asked,
+        unit="seconds",
+        at_most=1.0,
+        note=f"{found.asked:,} rows; {len(FEW)} columns {found.reading_few:.2f} s",
+    )
+    yield Finding(bench="f", name="a row on disk", value=found.bytes_packed, unit="bytes")
+    yield Finding(
+        bench="f", name="rows written", value=found.rows / found.writing / 1000, unit="thousand/s"
+    )
 
 
 def _small(run: Path) -> dict[str, Any]:

@@ -211,3 +211,12 @@ def test_the_sketch_of_a_distance_is_that_of_the_port_less_that_of_the_reference
     np.testing.assert_allclose(
         distance, fingerprint(port).sketch - fingerprint(reference).sketch, atol=1e-14
     )
+
+
+@pytest.mark.parametrize("sides", [(1e308, 1e308), (math.inf, -math.inf), (math.inf, 1.0)])
+def test_a_distance_that_has_no_sum_says_so_in_its_sketch_and_warns_of_nothing(sides):
+    found = Fingerprint()
+    kept = printed(torch.ones(1), number=1)
+    for side in sides:
+        found.add(kept, difference=np.full(BUCKETS, side))
+    assert not np.isfinite(found.difference).any()
