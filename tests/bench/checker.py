@@ -15,11 +15,10 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-import torch
-
 from harness.case import Case
 from harness.models.checkpoints import checkpoint_of
 from harness.record import read_deltas
+from harness.threads import one_thread
 from tests.bench.findings import Finding, Usage, a_run, in_a_process, tell, usage_of
 
 FAMILIES = ("gpt2", "llama", "qwen2")
@@ -86,5 +85,5 @@ def checker(family: str) -> int:
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(1)
+    one_thread()
     tell(compared=checker(sys.argv[1]))

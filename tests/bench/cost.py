@@ -12,13 +12,13 @@ from __future__ import annotations
 import argparse
 import sys
 
-import torch
 from rich.console import Console
 from rich.table import Table
 
 from harness.measure.outcome import Plan
 from harness.measure.references import References
 from harness.measure.run import measure_cell
+from harness.threads import one_thread
 from tests.bench import smollm
 from tests.bench.findings import Clock, in_a_process, tell
 
@@ -59,7 +59,7 @@ def main() -> None:
 
 def _cells() -> dict[str, tuple[float, float]]:
     """Give CPU seconds of a dtype's first cell and of a second: loading and measuring."""
-    torch.set_num_threads(1)
+    one_thread()
     plan, found = Plan(prompts=smollm.prompts(), shrink_seconds=0), {}
     for dtype in DTYPES:
         references = References()

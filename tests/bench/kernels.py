@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from harness.measure import kernels
+from harness.threads import one_thread
 from tests.bench.findings import (
     Clock,
     Finding,
@@ -40,7 +41,7 @@ def measure() -> Iterator[Finding]:
 
 def main() -> None:
     """Compare and copy in turns."""
-    torch.set_num_threads(1)
+    one_thread()
     told = {}
     for dtype in (torch.float64, torch.float32):
         left = torch.randn(VALUES, dtype=dtype, generator=torch.Generator().manual_seed(0))

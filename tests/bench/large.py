@@ -19,6 +19,7 @@ from harness.measure.memory import VARIABLE
 from harness.measure.outcome import Plan
 from harness.measure.references import References
 from harness.measure.run import measure_cell
+from harness.threads import one_thread
 from tests.bench.findings import Clock, Finding, in_a_process, tell
 
 SHAPE = {
@@ -93,5 +94,5 @@ def cell(folder: str) -> None:
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(1)
+    one_thread()
     {"make": make, "cell": cell}[sys.argv[1]](sys.argv[2])

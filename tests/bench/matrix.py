@@ -23,6 +23,7 @@ from harness.measure.references import References
 from harness.measure.run import measure_cell
 from harness.models.ports.huggingface import TransformersRunner
 from harness.record import finished_cells
+from harness.threads import one_thread
 from tests.bench.findings import Clock, Finding, a_run, exponent, in_a_process, tell
 
 FAMILIES = ("gpt2", "llama", "gemma2", "mixtral")
@@ -70,7 +71,7 @@ def _runs() -> Iterator[Finding]:
 
 def main() -> None:
     """Measure each kind of growth."""
-    torch.set_num_threads(1)
+    one_thread()
     with tempfile.TemporaryDirectory() as folder:
         case = {layers: _gpt2(Path(folder), layers) for layers in {*LAYERS, OF_LAYERS}}
         _seconds(_both(case[OF_LAYERS]))  # what is imported and made once is paid here

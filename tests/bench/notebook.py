@@ -12,6 +12,7 @@ from collections.abc import Iterator
 
 import torch
 
+from harness.threads import one_thread
 from tests.bench import smollm
 from tests.bench.findings import Finding, Usage, in_a_process, median, median_ratio, tell, usage_of
 
@@ -88,5 +89,5 @@ def harness() -> int:
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(1)
+    one_thread()
     tell(compared={"notebook": notebook, "harness": harness}[sys.argv[1]]())

@@ -10,10 +10,12 @@ from collections.abc import Iterator
 
 import torch
 
+from harness.measure.capture import capture, capture_each
 from harness.measure.outcome import Plan
 from harness.measure.references import References, numerics_of
 from harness.measure.run import measure_cell
 from harness.models.ports import load_port
+from harness.threads import one_thread
 from tests.bench import smollm
 from tests.bench.findings import (
     Clock,
@@ -41,6 +43,13 @@ def measure() -> Iterator[Finding]:
         note=f"{said['cell']:.1f} s against {said['bare']:.1f} s, {said['rows']} comparisons",
     )
     yield Finding(
+        bench="a",
+        name="the same forwards with every site captured, and nothing compared",
+        value=said["floor"],
+        unit="× CPU seconds",
+        note="what hooks and copies take by themselves",
+    )
+    yield Finding(
         bench="memory",
         name="peak memory of a SmolLM2 cell, bridge, float32",
         value=said["peak_mb"] / 1024,
@@ -51,7 +60,7 @@ def measure() -> Iterator[Finding]:
 
 def main() -> None:
     """Load the three models once, then measure cell and forwards in turns."""
-    torch.set_num_threads(1)
+    one_thread()
     cell, prompts, references = smollm.cell(), smollm.prompts(), References()
     reference = references.of(cell)
     port = load_port(cell, reference.checkpoint)
@@ -85,9 +94,20 @@ def main() -> None:
                     reference.oracle.runner.model(tokens)
         return clock.stop()
 
-    found = interleaved({"bare": bare, "cell": a_cell}, times=TIMES)
+    def captured() -> Usage:
+        clock = Clock()
+        for prompt in prompts:
+            for side in (reference, reference.oracle):
+                with numerics_of(side.dtype):
+                    capture(side.runner, prompt, side.runner.sites)
+            capture_each(port, prompt, port.sites, lambda *_: None)
+        return clock.stop()
+
+    works = {"bare": bare, "captured": captured, "cell": a_cell}
+    found = interleaved(works, times=TIMES)
     tell(
         ratio=median_ratio(found["cell"], found["bare"], "cpu"),
+        floor=median_ratio(found["captured"], found["bare"], "cpu"),
         cell=median(found["cell"], "cpu"),
         bare=median(found["bare"], "cpu"),
         rows=rows[0],
