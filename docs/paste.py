@@ -3,6 +3,7 @@
     COLUMNS=160 .venv/bin/harness show latest | python3 docs/paste.py matrix "family × loading mode"
     COLUMNS=160 .venv/bin/harness show latest | python3 docs/paste.py probes "family × probe"
     .venv/bin/harness coverage | tail -17 | python3 docs/paste.py coverage
+    make bench | python3 docs/paste.py bench
     make teeth | python3 docs/paste.py teeth; make quiet | python3 docs/paste.py quiet
     .venv/bin/harness explain latest CELL | python3 docs/paste.py explain
 

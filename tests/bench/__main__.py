@@ -19,14 +19,14 @@ from rich.table import Table
 from tests.bench.findings import Finding
 
 BENCHES = {
-    "overhead": "a, memory",
-    "large": "memory",
+    "overhead": "a",
     "notebook": "b",
     "checker": "c",
     "kernels": "d",
     "matrix": "e",
     "rows": "f",
     "gate": "g",
+    "memory": "memory",
 }
 """By module, the letters of what it measures. `ray` and `cost` are commands of their own."""
 MARKS = {True: "✓", False: "✗", None: ""}

@@ -95,8 +95,10 @@ def median_ratio(over: Sequence[Usage], under: Sequence[Usage], what: str) -> fl
     return statistics.median(getattr(one, what) / getattr(other, what) for one, other in pairs)
 
 
-def in_a_process(module: str, *arguments: str) -> dict[str, Any]:
+def in_a_process(module: str, *arguments: str, **variables: str) -> dict[str, Any]:
     """Run a module of the bench in a fresh process with one thread; give the JSON that it prints.
+
+    `variables` are more variables of its environment.
 
     Beside what it says, it has `cpu`, `wall` and `peak_mb` of the whole process.
     """
@@ -105,7 +107,7 @@ def in_a_process(module: str, *arguments: str) -> dict[str, Any]:
     done = subprocess.run(
         [sys.executable, "-m", module, *arguments],
         cwd=ROOT,
-        env={**os.environ, **ONE_THREAD},
+        env={**os.environ, **ONE_THREAD, **variables},
         capture_output=True,
         check=False,
         text=True,

@@ -49,13 +49,6 @@ def measure() -> Iterator[Finding]:
         unit="× CPU seconds",
         note="what hooks and copies take by themselves",
     )
-    yield Finding(
-        bench="memory",
-        name="peak memory of a SmolLM2 cell, bridge, float32",
-        value=said["peak_mb"] / 1024,
-        unit="GiB",
-        at_most=3.0,
-    )
 
 
 def main() -> None:
