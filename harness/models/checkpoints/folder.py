@@ -16,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 
 from harness.cache import folder_of
 from harness.errors import CheckpointError
+from harness.models.checkpoints.inspecting import inspect
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -80,17 +81,14 @@ def open_folder(path: str | Path, *, with_code: bool = False) -> Checkpoint:
 
     Raises:
         CheckpointError: the folder lacks config.json or safetensors, or one cannot be read, or
-            the index names a shard that is not there.
+            holds what leads elsewhere (harness/models/checkpoints/inspecting.py).
     """
     folder = Path(path)
     if not (folder / "config.json").is_file():
         message = f"{folder}: no config.json; give a folder in the hub's format"
         raise CheckpointError(message)
-    _check_index(folder)
+    inspect(folder)
     weights = sorted(folder.glob("*.safetensors"))
-    if not weights:
-        message = f"{folder}: no *.safetensors; save the model with safe serialization"
-        raise CheckpointError(message)
     for file in weights:
         check_safetensors(file)
     digests = {file.name: sha256_of(file) for file in (folder / "config.json", *weights)}
@@ -120,23 +118,6 @@ def check_safetensors(file: Path) -> None:
     except (SafetensorError, OSError) as error:
         message = f"{file}: not a whole safetensors file ({error}); delete it and make it anew"
         raise CheckpointError(message) from error
-
-
-def _check_index(folder: Path) -> None:
-    index = folder / "model.safetensors.index.json"
-    if not index.is_file():
-        return
-    try:
-        shards = set(json.loads(index.read_text())["weight_map"].values())
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        message = f"{index}: not an index of shards ({error!r}); delete it and make it anew"
-        raise CheckpointError(message) from error
-    missing = sorted(shard for shard in shards if not (folder / shard).is_file())
-    if missing:
-        message = (
-            f"{folder}: the index names {', '.join(missing)}, which is not there; fetch it anew"
-        )
-        raise CheckpointError(message)
 
 
 @contextmanager
