@@ -36,6 +36,7 @@ from harness.cli_progress import terminal
 from harness.errors import HarnessError, UsageError
 from harness.selection import checked_relation, option_of, selection_of
 from harness.sharding import shard_named
+from harness.surroundings import HUB, INDEX, child_environment, without_secrets
 
 app = typer.Typer(
     add_completion=False,
@@ -150,7 +151,9 @@ def run(  # noqa: PLR0917 - typer makes options of all of them
     arguments += [f"--trust-remote-code={case}" for case in trust_remote_code or ()]
     # A process of its own, so that pytest can watch the plugin being imported.
     command = [sys.executable, "-m", "pytest", *arguments]
-    code = subprocess.run(command, check=False).returncode  # noqa: S603 - no shell
+    # The driver of a cluster reads rows at a URL, for which it may need any cloud's variables.
+    seen = child_environment(keep=("*",) if executor != "local" else (*HUB, *INDEX))
+    code = subprocess.run(command, check=False, env=seen).returncode  # noqa: S603 - no shell
     if code == _PYTEST_NOTHING:
         message = (
             "nothing was measured: the selection is empty, or the run is whole already, "
@@ -281,5 +284,5 @@ def main() -> None:
     try:
         app()
     except HarnessError as error:
-        print(f"harness: {error}", file=sys.stderr)
+        print(f"harness: {without_secrets(str(error))}", file=sys.stderr)
         raise SystemExit(2) from error

@@ -8,7 +8,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "harness"
 
-BASE = {"errors", "case", "plugged"}
+BASE = {"errors", "case", "plugged", "surroundings"}
 READING = BASE | {"record"}
 JUDGING = READING | {"bounds"}
 MODELS = JUDGING | {"provenance", "cache", "coverage", "exact", "threads"}
@@ -26,6 +26,7 @@ COMMANDS |= {"cli_pack", "cli_teeth", "scaffold"}
 # Each room, and the rooms that it may import besides itself.
 ROOMS = {
     "errors": set(),
+    "surroundings": set(),
     "case": {"errors"},
     "plugged": {"errors", "case"},
     "record": BASE,

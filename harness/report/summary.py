@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from harness.judge.controls import uncaught
 from harness.record import RED, VERDICTS, read_cells, read_controls, read_run
 from harness.report.gate_rows import gate_json
-from harness.report.markdown import quoted, table
+from harness.report.markdown import named, quoted, table
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -87,9 +87,9 @@ def _do_first(gate: Row, worse: Sequence[Row]) -> list[str]:
     axes = {"family": "family", "variant": "variant", "mode": "loading_mode", "dtype": "dtype"}
     asked = [f"--{option} {first[name]}" for option, name in axes.items()]
     asked += [f"--probe {first['probe']}"] if first["probe"] else []
-    where = f" first at `{first['first_site']}`" if first["first_site"] else ""
+    where = f" first at {named(first['first_site'])}" if first["first_site"] else ""
     return [
-        f"**First:** `{first['cell_id']}`{where}. {said}",
+        f"**First:** {named(first['cell_id'])}{where}. {said}",
         "",
         f'    harness gate --baseline "{gate["baseline"]}" --candidate "{gate["candidate"]}" '
         + " ".join(asked),
@@ -102,10 +102,10 @@ def _worse_table(worse: Sequence[Row]) -> list[str]:
     head = ("cell", "verdict", "who, how", "first site", "drift", "error old → new", "moved by")
     rows = [
         (
-            f"`{cell['cell_id']}`",
+            named(cell["cell_id"]),
             cell["verdict"],
             " · ".join(filter(None, (cell["attribution"], cell["nature"]))),
-            f"`{cell['first_site']}`" if cell["first_site"] else "",
+            named(cell["first_site"]) if cell["first_site"] else "",
             _short(cell["drift"]),
             f"{_short(cell['error_ratio']['old'])} → {_short(cell['error_ratio']['new'])}",
             ", ".join(cell["moved_by"]),
@@ -141,7 +141,7 @@ def run_markdown(run: Path) -> str:
     elif len(red):
         cell = red.iloc[0]
         again = f"    harness explain {described['run_id']} {cell.cell_id}"
-        lines += [f"**First:** `{cell.cell_id}`: {quoted(str(cell.reason))}", "", again, ""]
+        lines += [f"**First:** {named(cell.cell_id)}: {quoted(str(cell.reason))}", "", again, ""]
     lines += _red_table(red)
     packages = described.get("packages", {})
     versions = ", ".join(f"{name} {packages.get(name) or '(none)'}" for name in _NAMED)
@@ -159,9 +159,9 @@ def _red_table(red: pd.DataFrame) -> list[str]:
         return []
     rows = [
         (
-            f"`{cell.cell_id}`",
+            named(cell.cell_id),
             str(cell.verdict),
-            f"`{cell.first_site}`" if isinstance(cell.first_site, str) else "",
+            named(cell.first_site) if isinstance(cell.first_site, str) else "",
             quoted(str(cell.reason)),
         )
         for _, cell in red.head(MOST_ROWS).iterrows()

@@ -96,7 +96,7 @@ def _check_config(file: Path) -> None:
 
 
 def _check_tokenizer(file: Path) -> None:
-    """Refuse a tokenizer that is read from elsewhere: releases before 5 open what stands here."""
+    """Refuse a tokenizer that is read from elsewhere: older releases open what stands here."""
     if not file.is_file():
         return
     for name, value in _object_in(file).items():

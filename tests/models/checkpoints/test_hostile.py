@@ -312,7 +312,7 @@ def test_parameters_that_no_field_gives_away_are_counted_without_memory(folder):
 def test_a_text_of_gigabytes_is_refused_and_not_read(folder, name):
     with (folder / name).open("ab") as file:
         file.truncate(TEN_GB)  # a hole: it takes no room on disk
-    assert f"{TEN_GB} bytes of" in refusal_of(folder)
+    assert f"{TEN_GB} bytes, and at most" in refusal_of(folder)
 
 
 @pytest.mark.parametrize("content", ["[" * 100_000, "[]", "1" * 5000, '{"a": ', b"\xff"])
