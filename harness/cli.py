@@ -15,6 +15,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from harness import (
+    cli_cache,
     cli_compatibility,
     cli_convert,
     cli_coverage,
@@ -46,6 +47,7 @@ app = typer.Typer(
     rich_markup_mode=None,  # whose import alone takes as long as all others
 )
 
+cli_cache.register(app)
 cli_gate.register(app)
 cli_search.register(app)
 cli_coverage.register(app)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import os
 import shutil
 import tempfile
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -73,7 +74,10 @@ def cached(name: str, make: Callable[[Path], None]) -> Checkpoint:
                 make(scratch)
                 _seal(scratch)
                 scratch.rename(final)
-        return _unseal(final)
+        found = _unseal(final)
+        with contextlib.suppress(PermissionError):  # a cache that others may read alone
+            os.utime(final / _SEAL)  # harness cache prune asks when it was last used
+        return found
 
 
 def open_folder(path: str | Path, *, with_code: bool = False) -> Checkpoint:
@@ -120,7 +124,7 @@ def check_safetensors(file: Path) -> None:
         raise CheckpointError(message) from error
 
 
-@contextmanager
+@contextlib.contextmanager
 def scratch_beside(final: Path) -> Iterator[Path]:
     """Give an empty folder beside another one; what is left in it at the end goes with it."""
     scratch = Path(tempfile.mkdtemp(prefix=f".{final.name}-", dir=final.parent))
