@@ -6,7 +6,7 @@ import contextlib
 import fcntl
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Final
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 CACHE_VARIABLE: Final = "HARNESS_CACHE"
 _USED: Final = ".in-use"
 
-_held: dict[str, BinaryIO] = {}
+_held: dict[str, tuple[Path, int]] = {}
+"""By kind, the folder that this process uses and the descriptor that says so to others. Nobody
+closes it: the kernel does when the process ends, however it ends."""
 
 
 def folder_of(kind: str) -> Path:
@@ -24,11 +26,11 @@ def folder_of(kind: str) -> Path:
     """
     folder = place_of(kind)
     folder.mkdir(parents=True, exist_ok=True)
-    if kind not in _held or Path(_held[kind].name).parent != folder:
+    if kind not in _held or _held[kind][0] != folder:
         stop_using(kind)
-        lock = (folder / _USED).open("ab")
+        lock = os.open(folder / _USED, os.O_CREAT | os.O_RDWR, 0o666)
         fcntl.flock(lock, fcntl.LOCK_SH)  # waits for a pruning to end; many may hold it at once
-        _held[kind] = lock
+        _held[kind] = folder, lock
     return folder
 
 
@@ -47,7 +49,7 @@ def place_of(kind: str) -> Path:
 def stop_using(kind: str) -> None:
     """Say that this process needs nothing of a kind any more."""
     if kind in _held:
-        _held.pop(kind).close()
+        os.close(_held.pop(kind)[1])
 
 
 @contextlib.contextmanager

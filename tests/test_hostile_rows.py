@@ -1,5 +1,6 @@
 """Runs that somebody else sent: what rows say is words, and never a path, a command or markup."""
 
+import subprocess
 import xml.etree.ElementTree as ET
 
 import pytest
@@ -13,6 +14,7 @@ from harness.measure.question import cell_of
 from harness.measure.writing import open_run
 from harness.record import write_part
 from harness.report.annotations import of_run
+from harness.report.marks import next_lines, spec_in_shell
 from harness.report.run_junit import junit
 from harness.report.summary import run_markdown
 from harness.report.words import print_run
@@ -53,12 +55,37 @@ def test_junit_is_xml(run):
     assert ET.fromstring(junit(run)).find("testcase") is not None  # noqa: S314 - our own words
 
 
+ATTACK = "x; touch owned $(touch owned) `touch owned` 'touch owned' \"; touch owned"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        next_lines({"run_id": ATTACK, "cell_id": ATTACK}),
+        f"harness gate {spec_in_shell(ATTACK)} {spec_in_shell('transformers>=5,<6')}",
+    ],
+)
+def test_a_command_that_is_pasted_runs_nothing_else(words, tmp_path):
+    (tmp_path / "harness").write_text("#!/bin/sh\necho asked\n")
+    (tmp_path / "harness").chmod(0o755)
+    for line in words.removeprefix("  next:").splitlines():
+        done = subprocess.run(
+            ["/bin/sh", "-c", line],
+            cwd=tmp_path,
+            env={"PATH": f"{tmp_path}:/usr/bin:/bin"},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert done.stdout == "asked\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["harness"]
+
+
 def test_the_summary_has_it_in_code_alone(run):
     text = run_markdown(run)
     outside = "".join(text.replace(r"\|", "").split("`")[::2])
     assert "<img" in text
     assert "<img" not in outside
-    assert "[/b]" not in outside.replace("    harness explain a-run [/b]", "")
 
 
 def test_rows_of_somebody_else_name_no_file_elsewhere(tmp_path):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from shlex import quote
 from typing import TYPE_CHECKING, Any, Final
 
 from harness.judge.controls import uncaught
 from harness.record import RED, VERDICTS, read_cells, read_controls, read_run
 from harness.report.gate_rows import gate_json
 from harness.report.markdown import named, quoted, table
+from harness.report.marks import spec_in_shell
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -85,14 +87,14 @@ def _do_first(gate: Row, worse: Sequence[Row]) -> list[str]:
         family=first["family"],
     )
     axes = {"family": "family", "variant": "variant", "mode": "loading_mode", "dtype": "dtype"}
-    asked = [f"--{option} {first[name]}" for option, name in axes.items()]
-    asked += [f"--probe {first['probe']}"] if first["probe"] else []
+    asked = [f"--{option} {quote(first[name])}" for option, name in axes.items()]
+    asked += [f"--probe {quote(first['probe'])}"] if first["probe"] else []
     where = f" first at {named(first['first_site'])}" if first["first_site"] else ""
     return [
         f"**First:** {named(first['cell_id'])}{where}. {said}",
         "",
-        f'    harness gate --baseline "{gate["baseline"]}" --candidate "{gate["candidate"]}" '
-        + " ".join(asked),
+        f"    harness gate --baseline {spec_in_shell(gate['baseline'])} "
+        f"--candidate {spec_in_shell(gate['candidate'])} " + " ".join(asked),
     ]
 
 
@@ -140,7 +142,7 @@ def run_markdown(run: Path) -> str:
         lines += [f"- {words}" for words in alarms[1:MOST_ROWS]]
     elif len(red):
         cell = red.iloc[0]
-        again = f"    harness explain {described['run_id']} {cell.cell_id}"
+        again = f"    harness explain {quote(described['run_id'])} {quote(cell.cell_id)}"
         lines += [f"**First:** {named(cell.cell_id)}: {quoted(str(cell.reason))}", "", again, ""]
     lines += _red_table(red)
     packages = described.get("packages", {})

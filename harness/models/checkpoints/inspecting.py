@@ -42,7 +42,7 @@ def inspect(folder: Path) -> None:
     """
     for path in sorted(folder.iterdir()):
         _check_place(path, folder)
-        _check_length(path)
+        check_length(path)
     if (folder / "adapter_config.json").exists():
         message = (
             f"{folder}: adapter_config.json names another model to be loaded in its place; merge "
@@ -76,7 +76,12 @@ def _check_place(path: Path, folder: Path) -> None:
         raise CheckpointError(message)
 
 
-def _check_length(path: Path) -> None:
+def check_length(path: Path) -> None:
+    """Refuse a text that is longer than any of its kind.
+
+    Raises:
+        CheckpointError: it is.
+    """
     length, limit = path.stat().st_size, _READ.get(path.name, _OTHER) * _MIB
     if path.suffix in _TEXTS and length > limit:
         message = f"{path}: {length} bytes, and at most {limit} are read; look at what it holds"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -35,7 +36,8 @@ _ANY_LAYERS: Final = 1000
 """Layers that may be asked for whatever is stored: a model whose layers share their weights has
 few tensors, and 1000 empty layers are built in seconds."""
 _PACKED: Final = 16
-"""How many parameters one stored number may hold: 4-bit weights are packed 8 in an int32."""
+"""How many parameters one stored number may hold: 4-bit weights are packed 8 in an int32. Of 378
+honest folders (all synthetic variants, 256 shrunk architectures) none asks for more than 1.04."""
 _SMALL: Final = 10_000_000
 """Parameters that may be asked for whatever is stored: 80 MB in float64."""
 
@@ -105,7 +107,8 @@ def _parameters(case: Case, checkpoint: Checkpoint) -> int:
             checkpoint.path, local_files_only=True, trust_remote_code=False
         )
         auto_class = getattr(transformers, record_of(case, checkpoint).auto_class)
-        with torch.device("meta"):
+        with torch.device("meta"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what is wrong is told of where it is loaded
             model = auto_class.from_config(config, trust_remote_code=False)
     except (
         HarnessError,

@@ -15,6 +15,7 @@ from harness.case import Case, Cell
 from harness.errors import CheckpointError, HarnessError, Refused, UsageError
 from harness.models.checkpoints import checkpoint_of, model_type_of, synthetic
 from harness.models.checkpoints.folder import Checkpoint, open_folder
+from harness.models.checkpoints.twin import original_of_folder
 from harness.models.ports import load_port, load_reference
 from harness.models.remote_code import no_code_but_of
 from harness.models.texts import tokenizer_of
@@ -320,6 +321,22 @@ def test_a_config_that_is_no_object_is_refused(folder, content):
     raw = content if isinstance(content, bytes) else content.encode()
     (folder / "config.json").write_bytes(raw)
     assert "config.json: not" in refusal_of(folder)
+
+
+@pytest.mark.parametrize("harm", ["[" * 100_000, TEN_GB])
+def test_a_config_of_which_a_twin_is_to_be_made_is_read_within_bounds(folder, harm):
+    with (folder / "config.json").open("w") as file:
+        _ = file.truncate(harm) if isinstance(harm, int) else file.write(harm)
+    with pytest.raises(CheckpointError):
+        original_of_folder(folder)
+
+
+@pytest.mark.parametrize(
+    ("family", "variant"), [("mixtral", "default"), ("t5", "default"), ("gpt_oss", "default")]
+)
+def test_an_honest_config_is_about_as_large_as_its_weights(family, variant):
+    made = synthetic.build(family, variant, size="tiny")
+    assert checkpoint_of(case_of(made.path, family)).digest == made.digest
 
 
 @pytest.mark.parametrize("family", ["../../up", "a/b", ".hidden", "a\nb", "a\x1b[2J", "<img>"])
