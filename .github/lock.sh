@@ -10,7 +10,8 @@ cd "$(dirname "$0")/.."
 # machine that has one of them is to use it. constraints.txt pins its version.
 # Written by .github/lock.sh, never by hand.
 HEAD
-    .venv/bin/uv pip compile pyproject.toml --constraints constraints.txt --extra dev --quiet \
+    # hatchling needs editables to install what is in this folder.
+    echo "editables>=0.5" | .venv/bin/uv pip compile pyproject.toml - --constraints constraints.txt --extra dev --quiet \
         --generate-hashes --no-emit-package torch --no-header --no-annotate \
         --no-emit-index-url --no-emit-find-links \
         --python-version 3.11 --python-platform x86_64-unknown-linux-gnu

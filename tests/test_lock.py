@@ -80,6 +80,7 @@ def test_every_job_that_runs_the_harness_installs_by_the_lock():
 
 def test_the_lock_is_what_the_installer_takes_and_nothing_else_but_torch_and_this():
     script = (ROOT / ".github/install.sh").read_text(encoding="utf-8")
+    assert {"hatchling", "editables"} <= {name for name, *_ in ENTRY.findall(LOCK)}
     lines = [line for line in script.splitlines() if line.startswith("pip ")]
     assert "--require-hashes --requirement .github/requirements.txt" in lines[0]
     assert lines[1] == "pip --constraint constraints.txt torch"
