@@ -5,10 +5,13 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import re
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from importlib.metadata import PackageNotFoundError, version
 from typing import Final, Literal
+
+from harness.errors import UsageError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -211,6 +214,21 @@ def _allowed(patterns: tuple[str, ...], value: str) -> bool:
     return not patterns or any(fnmatchcase(value, pattern) for pattern in patterns)
 
 
+_NAME: Final = re.compile(r"(?:\w[\w.+-]*)?")
+"""What may name a case or a cell: its names become those of files, and stand in tables."""
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
+
+
+def _check_names(names: dict[str, str]) -> None:
+    for axis, name in names.items():
+        if not _NAME.fullmatch(name):
+            message = (
+                f"{axis}={name!r} is no name: letters, digits, _, ., + and - are taken, the first "
+                "a letter, a digit or _, so that it can name a file; write it so"
+            )
+            raise UsageError(message)
+
+
 SYNTHETIC: Final = "synthetic"
 SHRUNK: Final = "shrunk"
 OFF_DEFAULT: Final = "off_default"
@@ -230,6 +248,13 @@ class Case:
     variant: str = "default"
     checkpoint: str = SYNTHETIC
     limitations: tuple[Limitation, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse what would be another file's name, or none: names come from configs and rows."""
+        _check_names({"family": self.family, "variant": self.variant})
+        if _CONTROL.search(self.checkpoint):
+            message = f"checkpoint={self.checkpoint!r} has a control character; write it without"
+            raise UsageError(message)
 
     @property
     def id(self) -> str:
@@ -257,6 +282,17 @@ class Cell:
     dtype: str
     device: str = "cpu"
     probe: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what would be another file's name, or none."""
+        _check_names(
+            {
+                "loading_mode": self.loading_mode,
+                "dtype": self.dtype,
+                "device": self.device,
+                "probe": self.probe or "",
+            }
+        )
 
     @property
     def id(self) -> str:

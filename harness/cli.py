@@ -15,6 +15,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from harness import (
+    cli_cache,
     cli_compatibility,
     cli_convert,
     cli_coverage,
@@ -36,6 +37,7 @@ from harness.cli_progress import terminal
 from harness.errors import HarnessError, UsageError
 from harness.selection import checked_relation, option_of, selection_of
 from harness.sharding import shard_named
+from harness.surroundings import HUB, INDEX, child_environment, without_secrets
 
 app = typer.Typer(
     add_completion=False,
@@ -45,6 +47,7 @@ app = typer.Typer(
     rich_markup_mode=None,  # whose import alone takes as long as all others
 )
 
+cli_cache.register(app)
 cli_gate.register(app)
 cli_search.register(app)
 cli_coverage.register(app)
@@ -151,7 +154,9 @@ def run(  # noqa: PLR0917 - typer makes options of all of them
     arguments += [f"--trust-remote-code={case}" for case in trust_remote_code or ()]
     # A process of its own, so that pytest can watch the plugin being imported.
     command = [sys.executable, "-m", "pytest", *arguments]
-    code = subprocess.run(command, check=False).returncode  # noqa: S603 - no shell
+    # The driver of a cluster reads rows at a URL, for which it may need any cloud's variables.
+    seen = child_environment(keep=("*",) if executor != "local" else (*HUB, *INDEX))
+    code = subprocess.run(command, check=False, env=seen).returncode  # noqa: S603 - no shell
     if code == _PYTEST_NOTHING:
         message = (
             "nothing was measured: the selection is empty, or the run is whole already, "
@@ -282,5 +287,5 @@ def main() -> None:
     try:
         app()
     except HarnessError as error:
-        print(f"harness: {error}", file=sys.stderr)
+        print(f"harness: {without_secrets(str(error))}", file=sys.stderr)
         raise SystemExit(2) from error

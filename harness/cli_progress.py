@@ -22,7 +22,10 @@ def terminal(
     """Give a console of rich."""
     from rich.console import Console
 
-    return Console(width=width, highlight=highlight, soft_wrap=soft_wrap, stderr=stderr)
+    # What rows and errors say is no markup: `[/b]` in a name is a name.
+    return Console(
+        width=width, highlight=highlight, soft_wrap=soft_wrap, stderr=stderr, markup=False
+    )
 
 
 def progress_bar(console: Console | None = None) -> Progress:

@@ -40,6 +40,7 @@ from harness.selection import (
     values_of,
 )
 from harness.sharding import Shard, divided, shard_named
+from harness.surroundings import without_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -177,7 +178,7 @@ def pytest_configure(config: pytest.Config) -> None:
     try:
         config.stash[_SESSION] = _session(config)
     except UsageError as error:
-        raise pytest.UsageError(str(error)) from error
+        raise pytest.UsageError(without_secrets(str(error))) from error
 
 
 def _session(config: pytest.Config) -> Session:
@@ -219,6 +220,9 @@ def _session(config: pytest.Config) -> Session:
         return Session(run=Path(told), selection=selection, plan=plan, shard=shard)
     now = dt.datetime.now(dt.timezone.utc)
     name = config.getoption("run") or f"{now:%Y%m%dT%H%M%S}-{os.getpid()}"
+    if Path(name).name != name or name.startswith("."):
+        message = f"--run {name!r} is no plain name; its folder is in --out, which may be a path"
+        raise UsageError(message)
     run = (config.invocation_params.dir / config.getoption("out") / name).resolve()
     if (run / "run.json").exists():
         message = f"{run} is there already; --resume it, or give another --run"

@@ -15,6 +15,7 @@ from typing import Any, Final
 import torch
 
 from harness.plugged import plugged_packages
+from harness.surroundings import child_environment, without_secrets
 
 PACKAGES: Final = (
     "model-port-harness",
@@ -48,7 +49,7 @@ def gather() -> dict[str, Any]:
             "mps": torch.backends.mps.is_available(),
         },
         "commit": _commit(),
-        "argv": sys.argv[1:],
+        "argv": [without_secrets(word) for word in sys.argv[1:]],
         "started": dt.datetime.now(dt.timezone.utc).isoformat(timespec="seconds"),
     }
 
@@ -87,5 +88,7 @@ def _commit() -> str | None:
 
 
 def _git(*arguments: str) -> str | None:
-    done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["git", *arguments], capture_output=True, text=True, check=False, env=child_environment()
+    )
     return done.stdout.strip() if done.returncode == 0 else None

@@ -8,7 +8,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "harness"
 
-BASE = {"errors", "case", "plugged"}
+BASE = {"errors", "case", "plugged", "surroundings"}
 READING = BASE | {"record"}
 JUDGING = READING | {"bounds"}
 MODELS = JUDGING | {"provenance", "cache", "coverage", "exact", "threads"}
@@ -18,7 +18,7 @@ BELOW |= {"profile", "known", "teeth", "page", "history", "sharding", "cluster"}
 BELOW |= {"merging"}
 COMMAND = BELOW | {"cli_progress"}
 COMMANDS = BELOW | {"gating", "searching", "cli_names"}
-COMMANDS |= {"cli_compatibility"}
+COMMANDS |= {"cli_cache", "cli_compatibility", "pruning"}
 COMMANDS |= {"cli_convert", "cli_coverage", "cli_explain", "cli_gate", "cli_search", "cli_shrink"}
 COMMANDS |= {"cli_history", "cli_init", "cli_merge", "cli_newer", "cli_progress", "cli_report"}
 COMMANDS |= {"cli_pack", "cli_teeth", "scaffold"}
@@ -26,6 +26,7 @@ COMMANDS |= {"cli_pack", "cli_teeth", "scaffold"}
 # Each room, and the rooms that it may import besides itself.
 ROOMS = {
     "errors": set(),
+    "surroundings": set(),
     "case": {"errors"},
     "plugged": {"errors", "case"},
     "record": BASE,
@@ -58,6 +59,8 @@ ROOMS = {
     "cli_convert": COMMAND,
     "cli_compatibility": COMMAND | {"gating", "cli_names"},
     "cli_coverage": COMMAND,
+    "pruning": {"errors", "cache"},
+    "cli_cache": COMMAND | {"pruning"},
     "cli_shrink": COMMAND,
     "cli_teeth": COMMAND,
     "cli_progress": set(),

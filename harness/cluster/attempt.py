@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from harness.cluster.outcomes import begun_in, ended_in
 from harness.record import write_json
+from harness.surroundings import HUB, INDEX, child_environment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -57,7 +58,7 @@ def attempt(piece: Piece, scratch: Path, *, take: Callable[[Path, Sequence[str]]
             process = subprocess.Popen(  # noqa: S603 - no shell
                 command,
                 cwd=piece.folder,
-                env={**os.environ, **piece.variables},
+                env={**child_environment(keep=(*HUB, *INDEX)), **piece.variables},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,

@@ -6,6 +6,7 @@ Pure: rows in, one Explanation out. Words are made of it in `harness/report/expl
 from __future__ import annotations
 
 from dataclasses import dataclass
+from shlex import quote
 from typing import TYPE_CHECKING, Any, Final
 
 from harness.case import BY_PROCESSING, EXACT, LOADING_MODES
@@ -289,8 +290,9 @@ def commands(cell: Row, *, run: str, forced: str, shifted: bool) -> tuple[tuple[
     axes |= {"mode": cell["loading_mode"], "dtype": cell["dtype"]}
     axes |= {"device": cell["device"]} if cell["device"] != "cpu" else {}
     axes |= {"probe": cell["probe"] or "none"}
-    anew = "harness run " + " ".join(f"--{name} {value}" for name, value in axes.items())
-    found = [(f"harness replay {run} {cell['cell_id']}", "this cell again, on its stored prompts")]
+    anew = "harness run " + " ".join(f"--{name} {quote(value)}" for name, value in axes.items())
+    again = f"harness replay {quote(run)} {quote(cell['cell_id'])}"
+    found = [(again, "this cell again, on its stored prompts")]
     if forced != BY_PROCESSING:
         found.append((f"{anew} --relation {forced}", "anew, forced as this one"))
         return (*found, (anew, "anew, in its own sense"))

@@ -15,6 +15,7 @@ from harness.measure import agreement, probing
 from harness.measure.outcome import CellResult, Outcome, Plan
 from harness.measure.verdict import judged_error
 from harness.models.ports import load_port
+from harness.surroundings import without_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -58,7 +59,7 @@ def measure_cell(
     row = {
         **axes,
         "verdict": verdict,
-        "reason": reason,
+        "reason": reason if reason is None else without_secrets(reason),
         "limitation": " ".join(dict.fromkeys(item.link for item in cell.limitations)) or None,
         "seconds": time.monotonic() - started,
         "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
@@ -87,7 +88,7 @@ def lost_row(cell: Cell, run_id: str, *, reason: str, seconds: float) -> Row:
     return {
         **_axes(cell, run_id),
         "verdict": "error",
-        "reason": reason,
+        "reason": without_secrets(reason),
         "limitation": None,
         "seconds": seconds,
         "peak_rss_mb": math.nan,

@@ -7,14 +7,16 @@ runs nothing, since cases come from repositories too: who starts the run names t
 
 from __future__ import annotations
 
+import contextlib
 import os
 from typing import TYPE_CHECKING, Any, Final
+from unittest import mock
 
 from harness.errors import CheckpointError, Refused
 from harness.models.families import is_native
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from harness.case import Case
     from harness.models.checkpoints import Checkpoint
@@ -51,6 +53,34 @@ def require_trust(case: Case) -> None:
             f"next: read the code, then give --trust-remote-code {case.id}"
         )
         raise Refused(message)
+
+
+@contextlib.contextmanager
+def no_code_but_of(checkpoint: Checkpoint) -> Iterator[None]:
+    """Keep transformers from fetching or reading a checkpoint's code inside, unless it is trusted.
+
+    Whoever loads inside may ask for it: nnsight 0.7 has a model built that has no weights yet with
+    `trust_remote_code=True`, which runs what `auto_map` names, also from another repository.
+
+    Raises:
+        Refused: code was asked for, inside.
+    """
+    from transformers import dynamic_module_utils  # noqa: PLC0415 - takes seconds
+
+    def refuse(repository: object, file: str, *_: object, **__: object) -> str:
+        message = (
+            f"{checkpoint.path}: its own code ({file} of {repository}) was about to be run, and "
+            f"nobody trusts it; next: take auto_map out of config.json, or name the kind with "
+            f"{ASKS} and give --trust-remote-code"
+        )
+        raise Refused(message)
+
+    with contextlib.ExitStack() as stack:
+        if not checkpoint.code:
+            stack.enter_context(
+                mock.patch.object(dynamic_module_utils, "get_cached_module_file", refuse)
+            )
+        yield
 
 
 def class_named(checkpoint: Checkpoint, auto_class: str) -> Any:

@@ -27,7 +27,9 @@ TEXTS: Final[Mapping[str, str]] = {
 
 def tokenizer_of(checkpoint: Checkpoint) -> Any:
     """Give a checkpoint's tokenizer as `transformers` reads it."""
-    return transformers.AutoTokenizer.from_pretrained(checkpoint.path, local_files_only=True)
+    return transformers.AutoTokenizer.from_pretrained(
+        checkpoint.path, local_files_only=True, trust_remote_code=False
+    )
 
 
 class Reader:

@@ -14,7 +14,7 @@ from harness.judge.sides import read_side
 from harness.page.of_run import in_order
 from harness.page.packing import labels, number, numbers
 from harness.report.gate_rows import gate_json
-from harness.report.marks import named_families
+from harness.report.marks import named_families, spec_in_shell
 
 if TYPE_CHECKING:
     from harness.judge.sides import Side
@@ -36,7 +36,8 @@ def data_of_gate(folder: Path) -> dict[str, Any]:
     rows: list[Row] = gate["cells"]
     cells = pd.DataFrame(rows, columns=list(rows[0]) if rows else [*AXES, *_TEXTS, *_DRIFTS])
     moved = [row for row in rows if row["verdict"] not in _QUIET]
-    spec = f'--baseline "{gate["baseline"]}" --candidate "{gate["candidate"]}"'
+    sides = {side: spec_in_shell(gate[side]) for side in ("baseline", "candidate")}
+    spec = " ".join(f"--{side} {words}" for side, words in sides.items())
     return {
         "kind": "gate",
         "title": f"{gate['baseline']} → {gate['candidate']}",

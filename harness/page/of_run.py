@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -48,7 +49,7 @@ def data_of_run(run: Path) -> dict[str, Any]:
     return {
         "kind": "run",
         "title": described["run_id"],
-        "command": f"harness replay {described['run_id']}",
+        "command": f"harness replay {quote(described['run_id'])}",
         "verdicts": list(VERDICTS),
         "red": sorted(RED),
         "modes": in_order(cells.loading_mode, LOADING_MODES),

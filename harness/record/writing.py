@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -13,7 +14,6 @@ from harness.record.files import write_json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
 
 def table_of(kind: str, rows: Sequence[Row]) -> pa.Table:
@@ -42,7 +42,13 @@ def write_part(run: Path, kind: Kind, name: str, rows: Sequence[Row]) -> None:
 
     What the columns mean is written once, by `write_columns`: in each of thousands of parts it
     would be a quarter of the run.
+
+    Raises:
+        ValueError: the name is none of a file, such as one that leads elsewhere.
     """
+    if not name or name.startswith(".") or Path(name).name != name:
+        message = f"{name!r} is no name of a part of {run}: it would be a file elsewhere, or hidden"
+        raise ValueError(message)
     folder = run / kind
     folder.mkdir(parents=True, exist_ok=True)
     final = folder / f"{name}.parquet"

@@ -33,6 +33,11 @@ def quoted(text: str) -> str:
     return f"`{line if len(line) <= _SHOWN else line[:_SHOWN] + ' …'}`"
 
 
+def named(name: object) -> str:
+    """Give a name of a row on one line, as code: what stands in it is no Markdown."""
+    return f"`{' '.join(str(name).split()).replace('`', chr(39))}`"
+
+
 def without_folders(text: str) -> str:
     """Leave the folders of absolute paths out of a text; addresses of pages stay."""
     pages = _URL.findall(text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from shlex import quote
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -12,6 +13,11 @@ Row = Mapping[str, Any]
 
 MARKS: Final = {"fail": "✗", "stale": "stale", "error": "error", "known": "known"}
 _SHOWN_TOKENS: Final = 40
+
+
+def spec_in_shell(spec: str) -> str:
+    """Give a SPEC as a shell reads one word: people paste what we print, whoever wrote the row."""
+    return quote(spec) if set(spec) & set('"$`\\!\n') else f'"{spec}"'
 
 
 def forced_words(relation: str) -> str:
@@ -66,5 +72,5 @@ def tokens_of(prompt: Row) -> str:
 
 def next_lines(cell: Row) -> str:
     """Say what to do about a cell that is not green: have it explained, or measured again."""
-    where = f"{cell['run_id']} {cell['cell_id']}"
+    where = f"{quote(str(cell['run_id']))} {quote(str(cell['cell_id']))}"
     return f"  next:    harness explain {where}\n           harness replay {where}"

@@ -39,12 +39,13 @@ def _add_cell(suite: ET.Element, cell: Mapping[Any, Any]) -> None:
     case = ET.SubElement(
         suite,
         "testcase",
-        classname=f"{cell['family']}.{cell['variant']}",
-        name=str(cell["cell_id"]),
+        classname=printable(f"{cell['family']}.{cell['variant']}"),
+        name=printable(str(cell["cell_id"])),
         time=f"{cell['seconds']:.3f}",
     )
     reason = printable(str(cell["reason"])) if isinstance(cell["reason"], str) else ""
-    site = f"first at {cell['first_site']}\n" if isinstance(cell["first_site"], str) else ""
+    first = cell["first_site"]
+    site = f"first at {printable(first)}\n" if isinstance(first, str) else ""
     verdict = str(cell["verdict"])
     if verdict in RED:
         kind = "error" if verdict == "error" else "failure"

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from shlex import quote
 from typing import TYPE_CHECKING, Any, Final
 
 from harness.judge.controls import uncaught
 from harness.record import RED, VERDICTS, read_cells, read_controls, read_run
 from harness.report.gate_rows import gate_json
-from harness.report.markdown import quoted, table
+from harness.report.markdown import named, quoted, table
+from harness.report.marks import spec_in_shell
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -85,14 +87,14 @@ def _do_first(gate: Row, worse: Sequence[Row]) -> list[str]:
         family=first["family"],
     )
     axes = {"family": "family", "variant": "variant", "mode": "loading_mode", "dtype": "dtype"}
-    asked = [f"--{option} {first[name]}" for option, name in axes.items()]
-    asked += [f"--probe {first['probe']}"] if first["probe"] else []
-    where = f" first at `{first['first_site']}`" if first["first_site"] else ""
+    asked = [f"--{option} {quote(first[name])}" for option, name in axes.items()]
+    asked += [f"--probe {quote(first['probe'])}"] if first["probe"] else []
+    where = f" first at {named(first['first_site'])}" if first["first_site"] else ""
     return [
-        f"**First:** `{first['cell_id']}`{where}. {said}",
+        f"**First:** {named(first['cell_id'])}{where}. {said}",
         "",
-        f'    harness gate --baseline "{gate["baseline"]}" --candidate "{gate["candidate"]}" '
-        + " ".join(asked),
+        f"    harness gate --baseline {spec_in_shell(gate['baseline'])} "
+        f"--candidate {spec_in_shell(gate['candidate'])} " + " ".join(asked),
     ]
 
 
@@ -102,10 +104,10 @@ def _worse_table(worse: Sequence[Row]) -> list[str]:
     head = ("cell", "verdict", "who, how", "first site", "drift", "error old → new", "moved by")
     rows = [
         (
-            f"`{cell['cell_id']}`",
+            named(cell["cell_id"]),
             cell["verdict"],
             " · ".join(filter(None, (cell["attribution"], cell["nature"]))),
-            f"`{cell['first_site']}`" if cell["first_site"] else "",
+            named(cell["first_site"]) if cell["first_site"] else "",
             _short(cell["drift"]),
             f"{_short(cell['error_ratio']['old'])} → {_short(cell['error_ratio']['new'])}",
             ", ".join(cell["moved_by"]),
@@ -140,8 +142,8 @@ def run_markdown(run: Path) -> str:
         lines += [f"- {words}" for words in alarms[1:MOST_ROWS]]
     elif len(red):
         cell = red.iloc[0]
-        again = f"    harness explain {described['run_id']} {cell.cell_id}"
-        lines += [f"**First:** `{cell.cell_id}`: {quoted(str(cell.reason))}", "", again, ""]
+        again = f"    harness explain {quote(described['run_id'])} {quote(cell.cell_id)}"
+        lines += [f"**First:** {named(cell.cell_id)}: {quoted(str(cell.reason))}", "", again, ""]
     lines += _red_table(red)
     packages = described.get("packages", {})
     versions = ", ".join(f"{name} {packages.get(name) or '(none)'}" for name in _NAMED)
@@ -159,9 +161,9 @@ def _red_table(red: pd.DataFrame) -> list[str]:
         return []
     rows = [
         (
-            f"`{cell.cell_id}`",
+            named(cell.cell_id),
             str(cell.verdict),
-            f"`{cell.first_site}`" if isinstance(cell.first_site, str) else "",
+            named(cell.first_site) if isinstance(cell.first_site, str) else "",
             quoted(str(cell.reason)),
         )
         for _, cell in red.head(MOST_ROWS).iterrows()

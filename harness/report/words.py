@@ -21,6 +21,7 @@ from harness.record import (
     read_prompts,
     read_run,
 )
+from harness.report.characters import printable
 from harness.report.marks import (
     MARKS,
     forced_words,
@@ -104,6 +105,7 @@ def _found(row: Row) -> str:
 
 def print_run(run: Path, *, write: Callable[[str], Any], messages: bool = False) -> None:
     """Print a run: its tables, the failures if asked for, and what was not measured."""
+    write = _plain(write)
     # Rows of a merged run name the shard that measured them; what is next is asked of this run.
     described, cells = read_run(run), read_cells(run).assign(run_id=run.name)
     compared, probed = cells[cells.probe.isna()], cells[cells.probe.notna()]
@@ -128,6 +130,11 @@ def print_run(run: Path, *, write: Callable[[str], Any], messages: bool = False)
         reason = "" if known_where else f": {str(cell.reason).splitlines()[0][:200]}"
         write(f"{str(cell.verdict).upper()} {cell.cell_id}{where}{reason}")
     _write_end(run, described, len(cells), write=write)
+
+
+def _plain(write: Callable[[str], Any]) -> Callable[[str], Any]:
+    """Give what writes without control characters: rows of somebody else's steer no terminal."""
+    return lambda line: write(printable(line))
 
 
 def _write_end(
@@ -220,7 +227,7 @@ def _entry(cells: pd.DataFrame) -> str:
 
 def rendered(table: Table) -> str:
     """Give a table as the lines of a terminal of a fixed width, without colours."""
-    console = Console(file=io.StringIO(), width=_WIDTH, record=True)
+    console = Console(file=io.StringIO(), width=_WIDTH, record=True, markup=False)
     console.print(table)
     return console.export_text()
 

@@ -20,6 +20,7 @@ from urllib.request import url2pathname
 from uv import find_uv_bin
 
 from harness.errors import EnvironmentUnavailable
+from harness.surroundings import INDEX, child_environment, without_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -69,7 +70,7 @@ def pip_settings() -> PipSettings:
         capture_output=True,
         text=True,
         check=False,
-        env={**os.environ, "PIP_DISABLE_PIP_VERSION_CHECK": "1"},
+        env={**child_environment(keep=INDEX), "PIP_DISABLE_PIP_VERSION_CHECK": "1"},
     )
     if asked.returncode == 0:
         return settings_in(asked.stdout)
@@ -80,7 +81,7 @@ def pip_settings() -> PipSettings:
         )
         return settings_in("\n".join(lines))
     message = (
-        f"pip's configuration cannot be read\n  found:   {asked.stderr.strip()}\n"
+        f"pip's configuration cannot be read\n  found:   {without_secrets(asked.stderr.strip())}\n"
         "  next:    mend the file that it names, then run again"
     )
     raise EnvironmentUnavailable(message)
@@ -135,7 +136,7 @@ def run_uv(
         message = f"uv is not there ({error}); next: pip install uv, in the harness' environment"
         raise EnvironmentUnavailable(message) from error
     alone = ["--no-index"] if settings.no_index else []  # uv has no variable for it
-    return subprocess.run(
+    done = subprocess.run(
         [binary, *arguments, *alone, "--color", "never", "--no-progress"],
         capture_output=True,
         text=True,
@@ -143,13 +144,15 @@ def run_uv(
         cwd=cwd,
         env=_surroundings(uv_variables(settings)),
     )
+    done.stderr = without_secrets(done.stderr)  # of an index' URL; its words stand in messages
+    return done
 
 
 def _surroundings(told: Mapping[str, str]) -> dict[str, str]:
     # An active environment, or one's PYTHON* settings, must not reach what is built or asked.
     kept = {
         name: value
-        for name, value in os.environ.items()
+        for name, value in child_environment(keep=INDEX).items()
         if not name.startswith("PYTHON") and name not in {"VIRTUAL_ENV", "CONDA_PREFIX"}
     }
     return {**kept, **told}

@@ -17,6 +17,7 @@ from typing import Final
 from uv import find_uv_bin
 
 from harness.errors import EnvironmentUnavailable, RequirementError
+from harness.surroundings import child_environment
 
 _VERSION: Final = re.compile(r"\d+\.\d+(\.\d+)?")
 _ASK: Final = (
@@ -75,7 +76,7 @@ def _path_of(version: str) -> Path:
             text=True,
             check=False,
             cwd=empty,
-            env={**os.environ, "PATH": _search_path(), "VIRTUAL_ENV": ""},
+            env={**child_environment(), "PATH": _search_path(), "VIRTUAL_ENV": ""},
         )
     if found.returncode != 0:
         message = (
@@ -100,7 +101,11 @@ def _search_path() -> str:
 def _asked(path: Path) -> Interpreter:
     try:
         answer = subprocess.run(
-            [path, "-I", "-c", _ASK], capture_output=True, text=True, check=True
+            [path, "-I", "-c", _ASK],
+            capture_output=True,
+            text=True,
+            check=True,
+            env=child_environment(),
         ).stdout
         implementation, version, machine = json.loads(answer)
     except (OSError, ValueError, subprocess.CalledProcessError) as error:

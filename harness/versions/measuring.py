@@ -16,6 +16,7 @@ from packaging.utils import canonicalize_name
 
 from harness.errors import EnvironmentUnavailable
 from harness.record import finished_cells
+from harness.surroundings import without_secrets
 from harness.versions.environments import Environment, environment_for
 from harness.versions.resolving import lock_for, parse_spec
 from harness.versions.running import run_in
@@ -178,7 +179,7 @@ def measure_in(
     finally:
         ended.set()
         watcher.join()
-    (run / "worker.log").write_text(finished.stdout + finished.stderr)
+    (run / "worker.log").write_text(without_secrets(finished.stdout + finished.stderr))
     _check(finished.returncode, finished.stderr, subject)
     progress(len(finished_cells(run)))
 

@@ -35,6 +35,7 @@ _REQUIREMENT: Final = re.compile(
     r"(?:\[[A-Za-z0-9._,-]+\])?"  # extras
     r"(?:(?:~=|==|!=|<=|>=|<|>)[A-Za-z0-9.*+!_-]+(?:,(?=[~=!<>])|$))*"  # versions
 )
+_LOCKED: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9.+!_-]+")
 _SPACES: Final = re.compile(r"\s*(~=|===?|!=|<=|>=|<|>|,)\s*")
 _UNSATISFIABLE: Final = 1  # uv's exit code for a resolution that has no solution; 2 is any other
 _ROUNDS: Final = 4  # of pins that change what is resolved, which changes the pins; two is usual
@@ -194,10 +195,11 @@ def versions_in(text: str) -> dict[str, str]:
     """
     versions = {}
     for line in text.splitlines():
-        name, equals, version = line.partition("==")
+        name, _, version = line.partition("==")
         if not line.strip() or line.startswith("#"):
             continue
-        if not equals:
+        # uv reads these lines too, to which an option would be one.
+        if not _LOCKED.fullmatch(line.strip()):
             message = f"{line!r} is not a line of a lock; next: write name==version"
             raise RequirementError(message)
         versions[str(canonicalize_name(name.strip()))] = version.strip()

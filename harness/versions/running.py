@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import time
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 from harness.errors import EnvironmentUnavailable
+from harness.surroundings import child_environment
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -59,14 +59,15 @@ def run_in(
     """Run a script to its end with an environment's Python, isolated (-I), without a shell.
 
     `variables` are set besides those of the surroundings, as PYTORCH_JIT=0; `timeout` is in
-    seconds, None waits for ever. Python itself ignores its own variables (PYTHONPATH …) there.
+    seconds, None waits for ever. Python itself ignores its own variables (PYTHONPATH …) there, and
+    no secret is handed on: a worker is offline, and its checkpoints were fetched before.
 
     Raises:
         EnvironmentUnavailable: it does not end in time, or cannot be started.
     """
     kept = {
         name: value
-        for name, value in os.environ.items()
+        for name, value in child_environment().items()
         if not name.startswith("PYTHON") and name not in {"VIRTUAL_ENV", "CONDA_PREFIX"}
     }
     command = [str(environment.python), "-I", "-X", "utf8", str(script), *arguments]

@@ -16,14 +16,24 @@ from harness.models.remote_code import require_trust
 __all__ = ["Checkpoint", "checkpoint_of", "model_type_of"]
 
 
-def checkpoint_of(case: Case) -> Checkpoint:  # noqa: PLR0911 - one return per kind
+def checkpoint_of(case: Case) -> Checkpoint:
     """Give the folder of a case's checkpoint, made or fetched if it is not in the cache.
 
     Raises:
         UsageError: the checkpoint's name is of no known kind.
-        CheckpointError: the folder is corrupt.
+        CheckpointError: the folder is corrupt, leads out of itself, or asks for far more than it
+            holds.
         Unavailable: it must be fetched and cannot be, or its code is not trusted.
     """
+    found = _found(case)
+    if case.family and case.checkpoint.startswith(("hub", "folder")):  # others are of our making
+        from harness.models.checkpoints.sizing import check_sizes  # noqa: PLC0415 - as below
+
+        check_sizes(case, found)
+    return found
+
+
+def _found(case: Case) -> Checkpoint:  # noqa: PLR0911 - one return per kind
     # Each kind when it is asked for: a measuring worker opens folders, and has few packages.
     kind, _, name = case.checkpoint.partition(":")
     match kind:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import os
 import shutil
 import tempfile
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -16,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 
 from harness.cache import folder_of
 from harness.errors import CheckpointError
+from harness.models.checkpoints.inspecting import inspect
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -72,7 +74,10 @@ def cached(name: str, make: Callable[[Path], None]) -> Checkpoint:
                 make(scratch)
                 _seal(scratch)
                 scratch.rename(final)
-        return _unseal(final)
+        found = _unseal(final)
+        with contextlib.suppress(PermissionError):  # a cache that others may read alone
+            os.utime(final / _SEAL)  # harness cache prune asks when it was last used
+        return found
 
 
 def open_folder(path: str | Path, *, with_code: bool = False) -> Checkpoint:
@@ -80,17 +85,14 @@ def open_folder(path: str | Path, *, with_code: bool = False) -> Checkpoint:
 
     Raises:
         CheckpointError: the folder lacks config.json or safetensors, or one cannot be read, or
-            the index names a shard that is not there.
+            holds what leads elsewhere (harness/models/checkpoints/inspecting.py).
     """
     folder = Path(path)
     if not (folder / "config.json").is_file():
         message = f"{folder}: no config.json; give a folder in the hub's format"
         raise CheckpointError(message)
-    _check_index(folder)
+    inspect(folder)
     weights = sorted(folder.glob("*.safetensors"))
-    if not weights:
-        message = f"{folder}: no *.safetensors; save the model with safe serialization"
-        raise CheckpointError(message)
     for file in weights:
         check_safetensors(file)
     digests = {file.name: sha256_of(file) for file in (folder / "config.json", *weights)}
@@ -122,24 +124,7 @@ def check_safetensors(file: Path) -> None:
         raise CheckpointError(message) from error
 
 
-def _check_index(folder: Path) -> None:
-    index = folder / "model.safetensors.index.json"
-    if not index.is_file():
-        return
-    try:
-        shards = set(json.loads(index.read_text())["weight_map"].values())
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        message = f"{index}: not an index of shards ({error!r}); delete it and make it anew"
-        raise CheckpointError(message) from error
-    missing = sorted(shard for shard in shards if not (folder / shard).is_file())
-    if missing:
-        message = (
-            f"{folder}: the index names {', '.join(missing)}, which is not there; fetch it anew"
-        )
-        raise CheckpointError(message)
-
-
-@contextmanager
+@contextlib.contextmanager
 def scratch_beside(final: Path) -> Iterator[Path]:
     """Give an empty folder beside another one; what is left in it at the end goes with it."""
     scratch = Path(tempfile.mkdtemp(prefix=f".{final.name}-", dir=final.parent))

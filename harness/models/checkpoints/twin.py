@@ -13,6 +13,7 @@ from harness.errors import CheckpointError, SelectionError, Unavailable, UsageEr
 from harness.models.architectures import KINDS, auto_class_of, automatic, kinds_of
 from harness.models.checkpoints import hub, shrunk
 from harness.models.checkpoints.folder import open_folder, scratch_beside
+from harness.models.checkpoints.inspecting import check_length
 from harness.models.ports.loading import load_model
 from harness.models.shrinking import (
     Tiny,
@@ -95,9 +96,10 @@ def original_of_hub(name: str) -> Original:
 
 def _original_of_file(file: Path, said: str) -> Original:
     try:
+        check_length(file)
         stated = json.loads(file.read_text())
         model_type = str(stated.get("model_type") or "")
-    except (OSError, ValueError, AttributeError) as error:
+    except (OSError, ValueError, AttributeError, RecursionError) as error:
         raise CheckpointError(f"{said}: not a config ({error}); fetch it anew") from error
     if model_type not in CONFIG_MAPPING:
         raise Unavailable(_no_class(said, model_type, stated))

@@ -9,6 +9,7 @@ from harness.models.conversion import as_glm
 from harness.models.families import is_native
 from harness.models.ports import bridge, chatglm, hooked, huggingface, plugged
 from harness.models.ports.installing import nothing_installed
+from harness.models.remote_code import no_code_but_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -63,7 +64,7 @@ def load_port(cell: Cell, checkpoint: Checkpoint) -> Runner:
         PortError: a plugged port does not keep the interface.
         CheckpointError: the weights do not fit the config.
     """
-    with nothing_installed():
+    with nothing_installed(), no_code_but_of(checkpoint):
         return _load_port(cell, checkpoint)
 
 
@@ -107,6 +108,7 @@ def load_reference(cell: Cell, checkpoint: Checkpoint) -> huggingface.Transforme
     Raises:
         CheckpointError: the weights do not fit the config.
     """
-    if not is_native(cell.case.family):
-        return chatglm.load(cell, checkpoint)
-    return huggingface.load(cell, checkpoint, attention="eager")
+    with no_code_but_of(checkpoint):
+        if not is_native(cell.case.family):
+            return chatglm.load(cell, checkpoint)
+        return huggingface.load(cell, checkpoint, attention="eager")

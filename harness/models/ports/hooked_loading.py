@@ -19,6 +19,7 @@ from harness.models.ports.hooked_sites import DECODER, ENCODER, Places, places_o
 from harness.models.ports.lens import quiet, refusals
 from harness.models.ports.loading import TORCH_DTYPES, load_model
 from harness.models.ports.official import fit, official_of
+from harness.models.texts import tokenizer_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -53,7 +54,7 @@ def load_hooked(cell: Cell, checkpoint: Checkpoint) -> tuple[Any, Any]:
     model = load_model(family, checkpoint, dtype=cell.dtype, device=cell.device, attention="eager")
     if places is ENCODER:
         model = _with_both_heads(model)
-    tokenizer = transformers.AutoTokenizer.from_pretrained(checkpoint.path, local_files_only=True)
+    tokenizer = tokenizer_of(checkpoint)
     with quiet(), refusals(_REFUSALS), _taken_for(official, checkpoint) as (name, cache):
         hooked = _class_of(places).from_pretrained(
             name,

@@ -68,6 +68,8 @@ def load_model(
                 config=config,
                 attn_implementation=attention,
                 local_files_only=True,
+                trust_remote_code=False,
+                use_safetensors=True,
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,  # so that they are told by name; refused below
                 **spelled_for_this_release(dtype, config),
@@ -111,7 +113,10 @@ def config_of(checkpoint: Checkpoint, attention: str) -> Any:
     """
     try:
         return transformers.AutoConfig.from_pretrained(
-            checkpoint.path, local_files_only=True, attn_implementation=attention
+            checkpoint.path,
+            local_files_only=True,
+            trust_remote_code=False,  # unsaid, it would ask whoever sits at the keyboard
+            attn_implementation=attention,
         )
     except Exception as error:  # each release has errors of its own
         if any(words in str(error) for words in _REFUSALS):

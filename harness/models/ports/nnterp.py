@@ -65,7 +65,9 @@ def load(folder: Path, *, family: str, dtype: torch.dtype, device: str) -> Nnter
     if not record.is_native:
         message = f"nnterp loads classes of transformers, which has none for {family}"
         raise Refused(message)
-    config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
+    config = transformers.AutoConfig.from_pretrained(
+        folder, local_files_only=True, trust_remote_code=False
+    )
     names = {each: name for name, each in TORCH_DTYPES.items()}
     spelled = spelled_for_this_release(names[dtype], config)
 

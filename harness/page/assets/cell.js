@@ -1,6 +1,9 @@
 "use strict";
 // One cell: what is wrong with it, where first, on which tokens, and how to have it measured again.
 
+// A word for a shell: what rows say is pasted there, and must stay one word.
+const inShell = (word) => (/^[\w@%+=:,.\/-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`);
+
 class CellView {
   constructor(cells, place) {
     this.cells = cells;
@@ -31,11 +34,11 @@ class CellView {
 
   again(row) {
     const { data } = this.cells;
-    if (data.kind === "run") return `${data.command} ${this.cells.text("cell_id", row)}`;
+    if (data.kind === "run") return `${data.command} ${inShell(this.cells.text("cell_id", row))}`;
     const axes = { family: "family", variant: "variant", mode: "loading_mode", dtype: "dtype", device: "device", probe: "probe", checkpoint: "checkpoint" };
     const words = Object.entries(axes).map(([option, name]) => [option, this.cells.text(name, row)]);
     const kept = words.filter(([option, value]) => value !== null && !(option === "device" && value === "cpu") && !(option === "checkpoint" && value === "synthetic"));
-    return `${data.command} ${kept.map(([option, value]) => `--${option} ${value}`).join(" ")}`;
+    return `${data.command} ${kept.map(([option, value]) => `--${option} ${inShell(value)}`).join(" ")}`;
   }
 
   copy(title, words) {
