@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import faulthandler
 import os
+from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import pytest
 
 from harness import begun, stopping
-from harness.begun import held
+from harness.errors import RunFolderError
 from harness.storing import cannot_write
 
 if TYPE_CHECKING:
@@ -77,6 +78,18 @@ class Guard:
         return report
 
 
+def hold(run: Path, ends: ExitStack) -> None:
+    """Have a run for this session until `ends` does.
+
+    Raises:
+        pytest.UsageError: another session measures it, or its folder cannot be written.
+    """
+    try:
+        ends.enter_context(begun.held(run))
+    except RunFolderError as error:
+        raise pytest.UsageError(str(error)) from error
+
+
 @contextlib.contextmanager
 def written(run: Path, session: pytest.Session) -> Iterator[None]:
     """Fail the test and stop the session where rows cannot be written: exit code 2."""
@@ -84,7 +97,10 @@ def written(run: Path, session: pytest.Session) -> Iterator[None]:
         yield
     except OSError as error:
         session.shouldstop = f"{run} cannot be written: {error.strerror or error}"
-        pytest.fail(cannot_write(run, error, then=f"--resume {run}"), pytrace=False)
+        told = cannot_write(run, error, then=f"--resume {run}")
+    else:
+        return
+    pytest.fail(told, pytrace=False)
 
 
 class Worker:
@@ -116,7 +132,9 @@ class Alone:
         if session.config.option.collectonly or not any(map(self._cell_of, session.items)):
             return (yield)
         soon = partial(_stop, session)
-        with held(self._run), stopping.stopping(soon=soon, now=bool, told=self._stderr):
+        with ExitStack() as ends:
+            hold(self._run, ends)
+            ends.enter_context(stopping.stopping(soon=soon, now=bool, told=self._stderr))
             return (yield)
 
     @pytest.hookimpl(wrapper=True)

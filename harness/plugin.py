@@ -41,6 +41,7 @@ from harness.selection import (
     values_of,
 )
 from harness.sharding import Shard, divided, shard_named
+from harness.storing import cannot_write
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -558,15 +559,24 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     if session.exitstatus not in _WHOLE or not finished_cells(state.run):
         return
     cells = read_cells(state.run)
-    if not without_control(cells, read_controls(state.run)).empty:
-        from harness.teeth.control import plant_missing  # knows models: a cluster's driver need not
+    try:
+        if not without_control(cells, read_controls(state.run)).empty:
+            # It knows models: a cluster's driver need not.
+            from harness.teeth.control import plant_missing
 
-        plant_missing(state.run, cells)
+            plant_missing(state.run, cells)
+    except OSError as error:
+        state.unpacked = cannot_write(state.run, error, then=f"--resume {state.run}")
+        session.exitstatus = pytest.ExitCode.INTERRUPTED
+        return
     state.uncaught = uncaught(cells, read_controls(state.run))
     try:
         pack(state.run)
-    except (OSError, RunFolderError) as error:  # a full disk: every row is there, in its part
+    except OSError as error:  # a full disk: every row is there, in its part
         state.unpacked = f"NOT PACKED: {error}; next: harness pack {state.run.name}"
+    except RunFolderError as error:  # rows that cannot be read are evidence of nothing
+        state.unpacked = f"NOT PACKED: {error}"
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
     if session.exitstatus == pytest.ExitCode.TESTS_FAILED:
         return
     verdicts = set(cells.verdict)

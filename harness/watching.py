@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
-from harness.begun import FOLDER, begun_in, end, held, lose
-from harness.errors import RunFolderError
+from harness.begun import FOLDER, begun_in, end, lose
+from harness.guarding import hold
 from harness.scheduling import cell_of
 from harness.stopping import stopping, tell_to_stop
 
@@ -55,10 +55,7 @@ class Watch:
         if self._stopped:
             tell_to_stop(self._workers[node.gateway.id].pid)
         if not self._thread.is_alive():
-            try:
-                self._ends.enter_context(held(self._run))
-            except RunFolderError as error:
-                raise pytest.UsageError(str(error)) from error
+            hold(self._run, self._ends)
             self._thread.start()
 
     def pytest_handlecrashitem(self, crashitem: str, report: pytest.TestReport) -> None:

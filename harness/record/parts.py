@@ -103,7 +103,7 @@ def open_file(file: Path, kind: Kind) -> pq.ParquetFile:
         FileNotFoundError: it was packed since it was listed.
     """
     try:
-        opened = pq.ParquetFile(file, pre_buffer=False)
+        opened = pq.ParquetFile(file, pre_buffer=False, page_checksum_verification=True)
         schema = opened.schema_arrow
     except FileNotFoundError:
         raise
@@ -135,7 +135,17 @@ def read_columns(
 
 
 def _unreadable(file: Path, why: object) -> str:
-    return f"{file} cannot be read ({why}); {_NEXT}"
+    return f"{file} cannot be read ({why}); {_next(file)}"
+
+
+def _next(file: Path) -> str:
+    """Say what to delete: a cell whose own row is there is not measured again."""
+    row = file.parents[1] / "cells" / file.name
+    if file.parent.name == "cells" or file.name == PACKED:
+        return _NEXT
+    if row.is_file():
+        return f"delete it and {row}, then --resume the run"
+    return f"delete it and a row of its case in {row.parent}, then --resume the run"
 
 
 def in_threads(task: Callable[[Path], _Found], files: Sequence[Path]) -> list[_Found]:

@@ -53,6 +53,7 @@ def write_part(run: Path, kind: Kind, name: str, rows: Sequence[Row]) -> None:
             compression="zstd",
             compression_level=9,
             write_statistics=False,
+            write_page_checksum=True,  # a part lies about until the run is packed
             **encoding_of(kind),
         )
 
