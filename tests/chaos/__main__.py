@@ -11,6 +11,7 @@ import random
 import subprocess
 import sys
 import tempfile
+import time
 import traceback
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
@@ -34,28 +35,35 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
     parser.add_argument("--only", action="append", choices=list(FAULTS))
     given = parser.parse_args(arguments)
-    console = Console(highlight=False)
+    console = Console(highlight=False, soft_wrap=True)
     with tempfile.TemporaryDirectory(prefix="harness-chaos-") as scratch:
         folder = Path(scratch)
         names = list(given.only or FAULTS)
         if not may_mount(folder / "mount"):
             console.print(f"NOT TRIED: {', '.join(NEEDS_MOUNT)}: this user may not mount")
             names = [name for name in names if name not in NEEDS_MOUNT]
-        first = Chaos(folder=write_folder(folder / "first"), rows=folder / "first/rows", jobs=1)
+        first = chaos_in(folder / "first", jobs=1, lasts=60.0)
+        first.whole()  # writes checkpoints, and reads all that is imported from the disk
+        first = chaos_in(folder / "second", jobs=1, lasts=60.0)
+        started = time.monotonic()
         code = first.whole()
+        lasts = time.monotonic() - started
         undisturbed = rows_of(first.run)
         if code != 0 or not is_whole(undisturbed, undisturbed) or not undisturbed:
             console.print(f"not asked: a run without a fault exits with {code}\n{first.said[-1]}")
             return 2
-        console.print(f"{given.runs} runs of {len(undisturbed)} cells, seed {given.seed}")
+        console.print(
+            f"{given.runs} runs of {len(undisturbed)} cells, each {lasts:.0f} s; seed {given.seed}"
+        )
         # Each fault as often as the others, in random order.
         rng = random.Random(given.seed)
         plan = [names[number % len(names)] for number in range(given.runs)]
         rng.shuffle(plan)
 
         def ask(number: int) -> tuple[str, Found]:
-            place = folder / str(number)
-            found = harmed(plan[number], place, f"{given.seed}.{number}", undisturbed)
+            rng = random.Random(f"{given.seed}.{number}")
+            chaos = chaos_in(folder / str(number), jobs=rng.choice([1, 1, 2]), lasts=lasts)
+            found = harmed(plan[number], chaos, rng, undisturbed)
             mark = "BAD" if found.bad else "ok"
             console.print(f"  {number} {plan[number]}: {mark} {found.words}", markup=False)
             return plan[number], found
@@ -65,10 +73,13 @@ def main(arguments: list[str]) -> int:
     return told(console, results)
 
 
-def harmed(fault: str, place: Path, seed: str, undisturbed: Rows) -> Found:
+def chaos_in(folder: Path, *, jobs: int, lasts: float) -> Chaos:
+    """Give a run that is not begun, in a folder of its own."""
+    return Chaos(folder=write_folder(folder), rows=folder / "rows", jobs=jobs, lasts=lasts)
+
+
+def harmed(fault: str, chaos: Chaos, rng: random.Random, undisturbed: Rows) -> Found:
     """Do one run with its fault; an error of the chaos itself is no clean run."""
-    rng = random.Random(seed)
-    chaos = Chaos(folder=write_folder(place), rows=place / "rows", jobs=rng.choice([1, 1, 2]))
     try:
         found = FAULTS[fault](chaos, rng, undisturbed)
     except Exception:  # noqa: BLE001 - the others go on, and this one is told
@@ -77,7 +88,7 @@ def harmed(fault: str, place: Path, seed: str, undisturbed: Rows) -> Found:
         if os.path.ismount(chaos.rows):
             subprocess.run(["umount", str(chaos.rows)], check=False)
     if found.bad:
-        words = f"{found.words}; {chaos.jobs} workers, seed {seed}\n{chaos.said[-1][-4000:]}"
+        words = f"{found.words}; {chaos.jobs} workers\n{chaos.said[-1][-4000:]}"
         return Found(lost=found.lost, wrong=found.wrong, green=found.green, words=words)
     return found
 
@@ -98,7 +109,7 @@ def told(console: Console, results: list[tuple[str, Found]]) -> int:
     for fault, found in results:
         by[fault].append(found)
     by = {name: by[name] for name in FAULTS if name in by} | {"all": [each for _, each in results]}
-    table = Table(title="runs with a random fault each", title_justify="left")
+    table = Table(title="runs with a random fault each", title_justify="left", width=90)
     table.add_column("fault")
     for name in ("runs", "finished cells lost", "wrong verdicts", "wrongly green"):
         table.add_column(name, justify="right")

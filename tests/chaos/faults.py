@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tests.chaos.checking import UNHARMED, Expected, Found, Rows, judged, rows_of
@@ -18,11 +19,6 @@ if TYPE_CHECKING:
 
     Fault = Callable[[Chaos, random.Random, Rows], Found]
 
-LONGEST_RUN = 16.0
-"""Seconds: what a run takes here on two busy cores, so that a random moment lies anywhere in it."""
-CELL_TIMEOUT = 12.0
-"""Seconds: a cell of a tiny model takes one, the first of a process imports for ten."""
-
 
 def in_a_cell(fault: str) -> Fault:
     """Give a fault that one cell meets at a random one of its moments."""
@@ -30,7 +26,9 @@ def in_a_cell(fault: str) -> Fault:
     def harm(chaos: Chaos, rng: random.Random, undisturbed: Rows) -> Found:
         cell, moment = rng.choice(sorted(undisturbed)), rng.choice(MOMENTS)
         planted = Planted(fault=fault, cell=cell, moment=moment)
-        code = chaos.end(chaos.start(f"--cell-timeout={CELL_TIMEOUT}", planted=planted.told()))
+        code = chaos.end(
+            chaos.start(f"--cell-timeout={chaos.cell_timeout}", planted=planted.told())
+        )
         expected = {
             "garbage": UNHARMED,
             # A forked process that came back makes its cell an error, whenever it forked.
@@ -41,7 +39,8 @@ def in_a_cell(fault: str) -> Fault:
             if moment == "after"
             else Expected(must_break=[cell], red=True),
         )
-        return judged(chaos.run, undisturbed, before={}, code=code, expected=expected)
+        found = judged(chaos.run, undisturbed, before={}, code=code, expected=expected)
+        return replace(found, words=f"{cell}, {moment}: {found.words}")
 
     return harm
 
@@ -51,7 +50,7 @@ def killed(*, stopped_first: bool) -> Fault:
 
     def harm(chaos: Chaos, rng: random.Random, undisturbed: Rows) -> Found:
         process = chaos.start()
-        wait(process, rng.uniform(1.0, LONGEST_RUN))
+        wait(process, chaos.moment(rng))
         if stopped_first:
             chaos.signal(process, signal.SIGSTOP)
             time.sleep(rng.uniform(0.0, 2.0))
@@ -64,18 +63,19 @@ def killed(*, stopped_first: bool) -> Fault:
 
 def stopped_for_a_while(chaos: Chaos, rng: random.Random, undisturbed: Rows) -> Found:
     """Stop all processes for longer than a cell may take, and let them go on."""
-    process = chaos.start(f"--cell-timeout={CELL_TIMEOUT}")
-    wait(process, rng.uniform(1.0, LONGEST_RUN))
+    process = chaos.start(f"--cell-timeout={chaos.cell_timeout}")
+    wait(process, chaos.moment(rng))
     chaos.signal(process, signal.SIGSTOP)
-    time.sleep(CELL_TIMEOUT + 1.0)
+    time.sleep(chaos.cell_timeout + 1.0)
     chaos.signal(process, signal.SIGCONT)
-    return judged(chaos.run, undisturbed, before={}, code=chaos.end(process))
+    code = chaos.end(process)
+    return judged(chaos.run, undisturbed, before={}, code=code)
 
 
 def worker_killed(chaos: Chaos, rng: random.Random, undisturbed: Rows) -> Found:
     """Kill one worker: the cell at hand may break, and nothing else."""
     process = chaos.start()
-    wait(process, rng.uniform(1.0, LONGEST_RUN))
+    wait(process, chaos.moment(rng))
     if workers := workers_of(process):
         subprocess.run(["kill", "-9", str(rng.choice(workers))], check=False, capture_output=True)
     code = chaos.end(process)
@@ -90,7 +90,7 @@ def interrupted(*, times: int) -> Fault:
 
     def harm(chaos: Chaos, rng: random.Random, undisturbed: Rows) -> Found:
         process = chaos.start()
-        wait(process, rng.uniform(1.0, LONGEST_RUN))
+        wait(process, chaos.moment(rng))
         for _ in range(times):
             chaos.signal(process, signal.SIGINT)
             time.sleep(rng.uniform(0.0, 1.0))
@@ -126,7 +126,7 @@ def read_only(chaos: Chaos, _: random.Random, undisturbed: Rows) -> Found:
 def part_corrupted(chaos: Chaos, rng: random.Random, undisturbed: Rows) -> Found:
     """Kill a run that has rows, and harm one part; the run says which, and what to do."""
     process = chaos.start()
-    deadline = time.monotonic() + 2 * LONGEST_RUN
+    deadline = time.monotonic() + 5 * chaos.lasts
     wanted = rng.randrange(1, len(undisturbed))
     while len(chaos.finished()) < wanted and time.monotonic() < deadline:
         wait(process, 0.02)
@@ -137,11 +137,13 @@ def part_corrupted(chaos: Chaos, rng: random.Random, undisturbed: Rows) -> Found
     if not parts or not finished:
         return _resumed(chaos, undisturbed)
     part = rng.choice(parts)
+    case = part.stem.partition(".")[0]  # the rows of a reference are those of its whole case
+    others = [cell for cell in finished if cell.partition(".")[0] != case]
+    before = rows_of(chaos.run, others)
     harm_file(part, rng)
-    before = rows_of(chaos.run, finished - {part.stem}) if part.parent.name != "cells" else {}
     code = chaos.whole()
     if code == 0 and part.stem in finished:
-        return Found(green=1, words=f"exit 0 with {part.parent.name}/{part.name} corrupted")
+        return Found(green=1, words=f"exit 0 with {part.parent.name}/{part.name} harmed")
     rows = [part] if part.parent.name == "cells" else [part, *_rows_beside(part)]
     for file in rows:
         file.unlink(missing_ok=True)
@@ -152,7 +154,7 @@ def part_corrupted(chaos: Chaos, rng: random.Random, undisturbed: Rows) -> Found
 def harm_file(file: Path, rng: random.Random) -> None:
     """Cut a file short, or change a few of its bytes."""
     content = bytearray(file.read_bytes())
-    if rng.random() < 0.5:  # noqa: PLR2004 - one of two ways
+    if rng.random() < 0.5:
         file.write_bytes(content[: rng.randrange(len(content))])
         return
     start = rng.randrange(len(content) - 8)
@@ -180,7 +182,7 @@ def _not_told(chaos: Chaos, code: int, undisturbed: Rows) -> Found | None:
     whole = chaos.finished() == undisturbed.keys()
     if code == 0 and not whole:
         return Found(green=1, words="exit 0 without all cells")
-    if (code == 2 and "cannot be written" in said) or whole:  # noqa: PLR2004 - the exit code
+    if (code == 2 and "cannot be written" in said) or whole:
         return None
     return Found(wrong=1, words=f"exit {code}, and not told why: {said[-2000:]}")
 
@@ -190,7 +192,8 @@ def _resumed(chaos: Chaos, undisturbed: Rows) -> Found:
     before = rows_of(chaos.run, chaos.finished())
     if before.keys() == undisturbed.keys():
         return judged(chaos.run, undisturbed, before=before, code=1)
-    return judged(chaos.run, undisturbed, before=before, code=chaos.whole())
+    code = chaos.whole()
+    return judged(chaos.run, undisturbed, before=before, code=code)
 
 
 FAULTS: dict[str, Fault] = {

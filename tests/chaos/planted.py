@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 VARIABLE = "CHAOS"
-DEADLY = ("segfault", "out_of_memory", "exit", "hang", "hang_in_c", "stopped")
 MOMENTS = ("fixture", "forward", "writing", "after")
 
 CASES = """
@@ -41,9 +40,11 @@ def strike(fault):
     elif fault == "exit":
         os._exit(0)
     elif fault == "hang":
-        time.sleep(3600)
+        while True:
+            time.sleep(3600)
     elif fault == "hang_in_c":
-        ctypes.PyDLL(None).sleep(3600)
+        while True:  # a signal ends C's sleep
+            ctypes.PyDLL(None).sleep(3600)  # and the interpreter is not given back meanwhile
     elif fault == "stopped":
         os.kill(os.getpid(), signal.SIGSTOP)
     elif fault == "raise":

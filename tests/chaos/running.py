@@ -10,8 +10,12 @@ import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from harness.record import finished_cells
+
+if TYPE_CHECKING:
+    import random
 
 _LONGEST = 300.0
 """Seconds: twenty times what a run takes; one that takes longer hangs."""
@@ -22,17 +26,31 @@ HUNG = -999
 
 @dataclass(slots=True, kw_only=True)
 class Chaos:
-    """One run: its folder of cases, its folder of rows, and how many workers."""
+    """One run: its folder of cases, its folder of rows, how many workers, and how long it takes.
+
+    `lasts` is in seconds, and is of a run that nobody disturbs.
+    """
 
     folder: Path
     rows: Path
     jobs: int
+    lasts: float
     said: list[str] = field(default_factory=list)
+
+    @property
+    def cell_timeout(self) -> float:
+        """Give what a cell may take: the first of a process imports, beside another run."""
+        return 3 * self.lasts
+
+    def moment(self, rng: random.Random) -> float:
+        """Give a random moment of the run, in seconds; it may be over by then."""
+        return rng.uniform(0.05, 1.3) * self.lasts
 
     @property
     def run(self) -> Path | None:
         """Give the run's folder; None before it is one."""
-        return next((file.parent for file in self.rows.glob("*/run.json")), None)
+        found = [file.parent for file in self.rows.glob("*/run.json")]
+        return next((run for run in found if not run.is_symlink()), None)
 
     def finished(self) -> frozenset[str]:
         """Name the cells that have rows by now."""
