@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from xdist.scheduler import LoadScopeScheduling
 
@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     import pytest
+
+
+_IDENTIFIED: Final = re.compile(r"::(?:\w+::)*\w+\[(?P<id>.+)\]$")
 
 
 @functools.cache
@@ -79,5 +82,5 @@ def case_of(nodeid: str) -> str:
 
 def cell_of(nodeid: str) -> str | None:
     """Give the cell of a test id; None for any other test."""
-    test = nodeid.rpartition("::")[2]
-    return test.partition("[")[2].removesuffix("]") if _cell().search(test) else None
+    found = _IDENTIFIED.search(nodeid)
+    return found["id"] if found and _cell().search(nodeid) else None
