@@ -59,28 +59,31 @@ def has_begun(run: Path, cell: str) -> bool:
 
 def lose(run: Path, cell: str, reason: str) -> None:
     """Make a cell that has begun an error, unless its rows are whole by now."""
+    file = _file(run, cell)
     if has_begun(run, cell) and not has_part(run, "cells", cell):
-        _write_loss(run, cell, reason)
+        row = json.loads(file.read_text(encoding="utf-8"))["row"]
+        _write_loss(run, row, reason, seconds=time.time() - file.stat().st_mtime)
 
 
-def come_back(run: Path, cell: str, reason: str) -> None:
+def come_back(run: Path, row: Row, reason: str) -> None:
     """End a forked process that came back from its cell, which is an error whatever it measured.
 
     Both processes write the cell's rows, in whatever order. This one says so before it writes the
-    error, the other one looks for that after its own row (`check_alone`): the error is last.
+    error, the other one looks for that after its own row (`check_alone`): the error is last. By
+    now the other one may be at its next cell.
     """
-    write_text(_came_back(run, cell), reason)
-    _write_loss(run, cell, reason)
+    write_text(_came_back(run, row["cell_id"]), reason)
+    _write_loss(run, row, reason, seconds=0.0)
     os._exit(1)
 
 
-def check_alone(run: Path, cell: str) -> str:
+def check_alone(run: Path, row: Row) -> str:
     """Give why a measured cell is an error all the same: a forked process came back; else ""."""
     try:
-        reason = _came_back(run, cell).read_text(encoding="utf-8")
+        reason = _came_back(run, row["cell_id"]).read_text(encoding="utf-8")
     except FileNotFoundError:
         return ""
-    _write_loss(run, cell, reason)
+    _write_loss(run, row, reason, seconds=0.0)
     return reason
 
 
@@ -108,12 +111,10 @@ def held(run: Path) -> Iterator[None]:
         lock.release()
 
 
-def _write_loss(run: Path, cell: str, reason: str) -> None:
-    file = _file(run, cell)
-    row = json.loads(file.read_text(encoding="utf-8"))["row"]
+def _write_loss(run: Path, row: Row, reason: str, *, seconds: float) -> None:
+    cell = row["cell_id"]
     for kind in KINDS[:-1]:  # all but cells: what it had written by then is not whole
         (run / kind / f"{cell}.parquet").unlink(missing_ok=True)
-    seconds = time.time() - file.stat().st_mtime
     write_part(run, "cells", cell, [{**row, "reason": reason, "seconds": seconds}])
 
 

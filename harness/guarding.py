@@ -45,6 +45,7 @@ class Guard:
         self._cell_of = cell_of
         self._row_of = row_of
         self._pid = os.getpid()
+        self._row: Row = {}
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
@@ -54,7 +55,8 @@ class Guard:
             return
         with written(self._run, item.session):
             self._open_run(item.session)
-            begun.begin(self._run, self._row_of(cell))
+            self._row = self._row_of(cell)
+            begun.begin(self._run, self._row)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(
@@ -62,13 +64,13 @@ class Guard:
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         """Make a cell an error whose test failed without rows; a forked process ends here."""
         cell = self._cell_of(item)
+        if os.getpid() != self._pid and self._row:
+            begun.come_back(self._run, self._row, _CAME_BACK)
         if cell is None or not begun.has_begun(self._run, cell.id):
             return (yield)
-        if os.getpid() != self._pid:
-            begun.come_back(self._run, cell.id, _CAME_BACK)
         report = yield
         with contextlib.suppress(OSError):  # a full disk: without a row it is measured again
-            if told := begun.check_alone(self._run, cell.id):
+            if told := begun.check_alone(self._run, self._row):
                 report.outcome, report.longrepr = "failed", f"{cell.id}: {told}"
             if report.failed and call.excinfo is not None and not item.session.shouldstop:
                 words = call.excinfo.exconly(tryshort=True)[:_WORDS]

@@ -63,16 +63,26 @@ def test_a_cell_from_which_two_processes_came_back_is_an_error_whoever_was_first
         parent()
     child = os.fork()
     if child == 0:
-        come_back(run, CELL, "forked")
+        come_back(run, row(verdict="error"), "forked")
     os.waitpid(child, 0)
     if child_first:
         parent()
-        assert check_alone(run, CELL) == "forked"
+        assert check_alone(run, row(verdict="error")) == "forked"
+    assert verdict_in(run) == ("error", "forked")
+
+
+def test_a_process_that_comes_back_when_its_cell_is_over_makes_it_an_error_still(run):
+    write_part(run, "cells", CELL, [row(verdict="pass", reason=None)])
+    end(run, CELL)
+    child = os.fork()
+    if child == 0:
+        come_back(run, row(verdict="error"), "forked")
+    os.waitpid(child, 0)
     assert verdict_in(run) == ("error", "forked")
 
 
 def test_a_cell_from_which_one_process_came_back_is_left_as_it_is(run):
-    assert not check_alone(run, CELL)
+    assert not check_alone(run, row(verdict="error"))
     assert finished_cells(run) == frozenset()
 
 
