@@ -61,8 +61,8 @@ class ByCase(LoadScopeScheduling):  # type: ignore[misc]  # xdist ships no annot
         return crashed
 
     def _reschedule(self, node: Any) -> None:  # noqa: ANN401 - as above
-        if node not in self.registered_collections:
-            return  # it still collects
+        if node.shutting_down or node not in self.registered_collections:
+            return  # it takes no more, or still collects
         super()._reschedule(node)
         # A worker begins a test when it knows the next one, or that there is none.
         while self.workqueue and self._pending_of(self.assigned_work[node]) < 2:  # noqa: PLR2004

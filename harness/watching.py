@@ -41,6 +41,7 @@ class Watch:
         self._timeout = cell_timeout
         self._workers: dict[str, subprocess.Popen[bytes]] = {}
         self._hung: set[int] = set()
+        self._left: set[str] = set()
         self._stopped = False
         self._ends = contextlib.ExitStack()
         self._over = threading.Event()
@@ -55,6 +56,7 @@ class Watch:
         if self._stopped:
             tell_to_stop(self._workers[node.gateway.id].pid)
         if not self._thread.is_alive():
+            self._left = {test for test in ids if cell_of(test)}
             hold(self._run, self._ends)
             self._thread.start()
 
@@ -68,6 +70,23 @@ class Watch:
         with contextlib.suppress(OSError):  # a full disk: without a row it is measured again
             lose(self._run, cell, reason)
             end(self._run, cell)
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Cross off a test that a worker tells of."""
+        self._left.discard(report.nodeid)
+
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """Keep a run from being green where nobody told of a cell."""
+        if self._left and session.exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def pytest_terminal_summary(self, terminalreporter: Any) -> None:  # noqa: ANN401 - as above
+        """Say how many cells nobody told of."""
+        if self._left:
+            terminalreporter.write_line(
+                f"NOT MEASURED, {len(self._left)} cells: the run was stopped, or lost its workers; "
+                f"next: harness run --resume {self._run}"
+            )
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtestloop(self) -> Generator[None, object, object]:

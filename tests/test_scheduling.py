@@ -70,6 +70,7 @@ class Node:
 
     def __init__(self):
         self.given, self.shutting_down = [], False
+        self.gateway = SimpleNamespace(id="gw")
 
     def send_runtest_some(self, indices):
         self.given.append(list(indices))
@@ -122,6 +123,15 @@ def test_a_test_that_killed_its_worker_is_over_and_the_next_worker_does_the_rest
     assert crashed == TESTS[1]
     assert sorted(itertools.chain(*second.given)) == [2, 3]
     assert second.shutting_down, "it would wait for a test after its last"
+
+
+def test_a_worker_that_was_told_to_end_is_given_nothing_when_another_dies(scheduler):
+    first, second = Node(), Node()
+    made = scheduler(first, second)
+    assert second.shutting_down
+    given = list(second.given)
+    made.remove_node(first)
+    assert (second.given, len(made.workqueue)) == (given, 1)
 
 
 def test_a_group_that_is_done_is_not_given_again(scheduler):
