@@ -129,6 +129,7 @@ def test_a_worker_that_was_told_to_end_is_given_nothing_when_another_dies(schedu
     first, second = Node(), Node()
     made = scheduler(first, second)
     assert second.shutting_down
+    made.mark_test_complete(second, 2)
     given = list(second.given)
     made.remove_node(first)
     assert (second.given, len(made.workqueue)) == (given, 1)

@@ -107,7 +107,7 @@ def open_file(file: Path, kind: Kind) -> pq.ParquetFile:
         schema = opened.schema_arrow
     except FileNotFoundError:
         raise
-    except (OSError, pa.ArrowException) as error:
+    except (OSError, ValueError, pa.ArrowException) as error:
         raise RunFolderError(_unreadable(file, error)) from error
     check_schema(file, kind, schema, _NEXT)
     return opened
@@ -126,7 +126,7 @@ def read_columns(
         # Parts are small and many: threads read several, and none is read by several.
         table = opened.read(columns=list(columns), use_threads=False).select(list(columns))
         table = table if table.schema.equals(schema) else table.cast(schema)
-    except (OSError, pa.ArrowException) as error:
+    except (OSError, ValueError, pa.ArrowException) as error:
         raise RunFolderError(_unreadable(file, error)) from error
     if table.num_rows != opened.metadata.num_rows:  # a page's header that is damaged hides rows
         told = f"{table.num_rows} rows instead of {opened.metadata.num_rows}"
