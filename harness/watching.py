@@ -42,6 +42,7 @@ class Watch:
         self._workers: dict[str, subprocess.Popen[bytes]] = {}
         self._hung: set[int] = set()
         self._left: set[str] = set()
+        self._unread = False
         self._stopped = False
         self._ends = contextlib.ExitStack()
         self._over = threading.Event()
@@ -75,9 +76,16 @@ class Watch:
         """Cross off a test that a worker tells of."""
         self._left.discard(report.nodeid)
 
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        """Remember that a file of cases could not be read."""
+        self._unread = self._unread or report.failed
+
+    @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        """Keep a run from being green where nobody told of a cell."""
-        if self._left and session.exitstatus == pytest.ExitCode.OK:
+        """Keep a run from being green where nobody told of a cell, or cases could not be read."""
+        if self._unread and self._workers:  # as pytest has it without workers
+            session.exitstatus = pytest.ExitCode.INTERRUPTED
+        elif self._left and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:  # noqa: ANN401 - as above
