@@ -5,7 +5,7 @@ BIN := .venv/bin
 # Where this is set, each worker would compile the package again; pip compiles the rest at install.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help cases test known-regressions teeth quiet bench lint format clean
+.PHONY: help cases test known-regressions teeth quiet chaos bench lint format clean
 
 help:  ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 28
@@ -24,6 +24,9 @@ teeth: .venv/.installed  ## plant faults in the ports, and say how many are caug
 
 quiet: .venv/.installed  ## ask clean cells again and again, and say how often one is red
 	$(BIN)/harness quiet --jobs 2 --also "transformers==5.19.0 transformer-lens==4.3.0" $(ARGS)
+
+chaos: .venv/.installed  ## end, hang, stop and starve runs at random moments, and say what is lost
+	$(BIN)/python -m tests.chaos $(ARGS)
 
 bench: .venv/.installed  ## say what the harness itself costs, beside its targets
 	$(BIN)/python -m tests.bench $(ARGS)

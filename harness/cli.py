@@ -37,6 +37,8 @@ from harness.cli_progress import terminal
 from harness.errors import HarnessError, UsageError
 from harness.selection import checked_relation, option_of, selection_of
 from harness.sharding import shard_named
+from harness.stopping import left_to_child
+from harness.storing import cannot_write, is_of_storage
 from harness.surroundings import HUB, INDEX, child_environment, without_secrets
 
 app = typer.Typer(
@@ -65,6 +67,9 @@ cli_teeth.register(app)
 
 _PYTEST_FAILED: Final = 1
 _PYTEST_NOTHING: Final = 5
+_RESTARTS: Final = 100
+"""How many workers may die: then it is no cell's doing. At four a worker, as pytest-xdist has it, a
+kernel that is broken for one dtype would end a run of thousands of cells."""
 
 Names = Annotated[list[str] | None, typer.Option(metavar="NAME")]
 
@@ -99,7 +104,7 @@ def run(  # noqa: PLR0917 - typer makes options of all of them
         typer.Option(metavar="URL", help="where nodes write rows; by default the run's folder"),
     ] = None,
     cell_timeout: Annotated[
-        float | None, typer.Option(metavar="S", help="a cell on a cluster may take so long")
+        float | None, typer.Option(metavar="S", help="a cell that takes longer is an error [3600]")
     ] = None,
     cases: Annotated[Path, typer.Option(help="folder or file of cases")] = Path("cases"),
     trust_remote_code: cli_gate.Trusted = None,
@@ -146,17 +151,21 @@ def run(  # noqa: PLR0917 - typer makes options of all of them
     arguments += [f"--prompt-seed={prompt_seed}", f"--relation={relation}"]
     # What was not measured is told by reason, whatever pytest is set to say of each skip.
     arguments += ["-rfE", "-p", "no:cacheprovider"]
-    arguments += ["-n", jobs] if jobs != "1" else []
+    # One worker, too: a cell that kills it is an error, and the run goes on.
+    local = executor == "local" or jobs != "1"
+    arguments += ["-n", jobs, f"--max-worker-restart={_RESTARTS}"] if local else []
     arguments += [f"--resume={folder}"] if resume else []
     arguments += [f"--shard={shard}"] if shard is not None else []
-    arguments += _of_cluster(executor, address, rows, cell_timeout)
+    arguments += _of_cluster(executor, address, rows)
+    arguments += [] if cell_timeout is None else [f"--cell-timeout={cell_timeout}"]
     arguments += ["-k", keyword] if keyword else []
     arguments += [f"--trust-remote-code={case}" for case in trust_remote_code or ()]
     # A process of its own, so that pytest can watch the plugin being imported.
     command = [sys.executable, "-m", "pytest", *arguments]
     # The driver of a cluster reads rows at a URL, for which it may need any cloud's variables.
     seen = child_environment(keep=("*",) if executor != "local" else (*HUB, *INDEX))
-    code = subprocess.run(command, check=False, env=seen).returncode  # noqa: S603 - no shell
+    with left_to_child():
+        code = subprocess.run(command, check=False, env=seen).returncode  # noqa: S603 - no shell
     if code == _PYTEST_NOTHING:
         message = (
             "nothing was measured: the selection is empty, or the run is whole already, "
@@ -177,19 +186,16 @@ def run(  # noqa: PLR0917 - typer makes options of all of them
     raise typer.Exit(code)
 
 
-def _of_cluster(
-    executor: str, address: str, rows: str | None, cell_timeout: float | None
-) -> list[str]:
+def _of_cluster(executor: str, address: str, rows: str | None) -> list[str]:
     """Give pytest's options for a cluster; none where this machine measures."""
     if executor == "local":
-        given = {"--address": address != "auto", "--rows": rows, "--cell-timeout": cell_timeout}
+        given = {"--address": address != "auto", "--rows": rows}
         if odd := [name for name, value in given.items() if value]:
             message = f"{', '.join(odd)}: only a cluster has it; next: add --executor ray"
             raise UsageError(message)
         return []
     found = [f"--executor={executor}", f"--address={address}"]
-    found += [] if rows is None else [f"--rows={rows}"]
-    return found + ([] if cell_timeout is None else [f"--cell-timeout={cell_timeout}"])
+    return found + ([] if rows is None else [f"--rows={rows}"])
 
 
 @app.command()
@@ -288,4 +294,12 @@ def main() -> None:
         app()
     except HarnessError as error:
         print(f"harness: {without_secrets(str(error))}", file=sys.stderr)
+        raise SystemExit(2) from error
+    except OSError as error:
+        if not is_of_storage(error):
+            raise
+        print(
+            f"harness: {without_secrets(cannot_write('what was asked for', error))}",
+            file=sys.stderr,
+        )
         raise SystemExit(2) from error

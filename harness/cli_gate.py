@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import os
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
@@ -90,7 +91,7 @@ def gate(
         profile=profile,
     )
     now = dt.datetime.now(dt.timezone.utc)
-    folder = out or _RUNS / f"gate-{now:%Y%m%dT%H%M%S}"
+    folder = out or _RUNS / f"gate-{now:%Y%m%dT%H%M%S}-{os.getpid()}"
     with watching() as watcher:
         old = source_of(baseline, prefer=None, given=given, python=python, watcher=watcher)
         new = source_of(candidate, prefer=old, given=given, python=python, watcher=watcher)
@@ -138,7 +139,7 @@ def measure(
     )
     trust(trust_remote_code or ())
     now = dt.datetime.now(dt.timezone.utc)
-    run = out or _RUNS / f"measured-{now:%Y%m%dT%H%M%S}"
+    run = out or _RUNS / f"measured-{now:%Y%m%dT%H%M%S}-{os.getpid()}"
     if run.exists() and any(run.iterdir()):
         message = f"{run} is there already; give another --out, or remove it"
         raise RunFolderError(message)

@@ -12,6 +12,7 @@ import gc
 import os
 from collections import Counter
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -40,6 +41,7 @@ from harness.selection import (
     values_of,
 )
 from harness.sharding import Shard, divided, shard_named
+from harness.storing import cannot_write
 from harness.surroundings import without_secrets
 
 if TYPE_CHECKING:
@@ -53,13 +55,14 @@ if TYPE_CHECKING:
     from harness.measure.run import CellResult
     from harness.models.checkpoints import Checkpoint
     from harness.models.ports import Runner
+    from harness.record import Row
     from harness.sharding import Part
 
 
 LOCAL: Final = "local"
 EXECUTORS: Final = (LOCAL, "ray")
 CELL_SECONDS: Final = 3600.0
-"""How long a cell on a cluster may take without a word.
+"""How long a cell may take.
 
 Source: an hour is 400 cells of gpt2-small's shape (docs/decisions/0021-shards-know-the-whole.md).
 """
@@ -166,7 +169,7 @@ def _add_options_of_clusters(group: pytest.OptionGroup) -> None:
         type=float,
         default=CELL_SECONDS,
         metavar="S",
-        help="a cell on a cluster that takes longer is an error",
+        help="a cell that takes longer is an error",
     )
     group.addoption("--piece", default=None, help=argparse.SUPPRESS)
 
@@ -179,6 +182,33 @@ def pytest_configure(config: pytest.Config) -> None:
         config.stash[_SESSION] = _session(config)
     except UsageError as error:
         raise pytest.UsageError(without_secrets(str(error))) from error
+    _guard(config, config.stash[_SESSION])
+
+
+def _guard(config: pytest.Config, state: Session) -> None:
+    """Register what sees to it that a cell which breaks its process, or hangs, is an error."""
+    if state.order is not None:
+        return  # a cluster's subprocesses are watched by its nodes
+    from harness.guarding import Alone, Guard, Worker
+    from harness.watching import Watch
+
+    timeout = config.getoption("cell_timeout")
+    if hasattr(config, "workerinput"):
+        config.pluginmanager.register(Worker())
+    elif config.getoption("dist", "no") != "no":
+        config.pluginmanager.register(Watch(state.run, timeout))
+        return
+    elif state.piece is None:
+        alone = Alone(state.run, cell_timeout=timeout, cell_of=_cell_of)
+        config.pluginmanager.register(alone)
+
+    def row_of(cell: Cell) -> Row:
+        from harness.measure.run import lost_row
+
+        return lost_row(cell, state.run.name, reason="", seconds=0.0)
+
+    guard = Guard(state.run, open_run=partial(_open, state), cell_of=_cell_of, row_of=row_of)
+    config.pluginmanager.register(guard)
 
 
 def _session(config: pytest.Config) -> Session:
@@ -360,9 +390,11 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """
     if config.getoption("dist") not in {"load", "loadgroup"}:
         return None
-    from harness.scheduling import ByCase
+    from harness.begun import has_begun
+    from harness.scheduling import ByCase, cell_of
 
-    return ByCase(config, log)
+    run = config.stash[_SESSION].run
+    return ByCase(config, log, begun=lambda test: has_begun(run, cell_of(test) or ""))
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -448,7 +480,7 @@ def check_cell(request: pytest.FixtureRequest) -> Callable[[Cell], CellResult]:
     session = request.config.stash[_SESSION]
 
     def check(cell: Cell) -> CellResult:
-        result = _measured(cell, session)
+        result = _measured(cell, session, request.session)
         if result.verdict == "unavailable":
             pytest.skip(f"{cell}: {result.row['reason']}")
         if result.verdict not in GREEN:
@@ -460,24 +492,38 @@ def check_cell(request: pytest.FixtureRequest) -> Callable[[Cell], CellResult]:
     return check
 
 
-def _measured(cell: Cell, session: Session) -> CellResult:
+def _open(session: Session, asking: pytest.Session) -> tuple[References, KeptPort]:
+    """Open the run, once per process; give what its cells share."""
+    if session.references is not None and session.port is not None:
+        return session.references, session.port
     from harness.measure.kept import KeptPort
     from harness.measure.references import References
+    from harness.measure.writing import open_run
+    from harness.watching import watched
+
+    # What is there by now stays, and need not be gone through again for each checkpoint.
+    gc.collect()
+    gc.freeze()
+    open_run(
+        session.run,
+        selection=session.selection.asked(),
+        plan=session.plan,
+        part=None if session.part is None else session.part.stored(),
+    )
+    if hasattr(asking.config, "workerinput"):
+        watched(session.run)
+    session.references, session.port = References(), KeptPort()
+    return session.references, session.port
+
+
+def _measured(cell: Cell, session: Session, asking: pytest.Session) -> CellResult:
+    from harness.guarding import written
     from harness.measure.run import Plan, measure_cell
-    from harness.measure.writing import open_run, write_result
+    from harness.measure.writing import write_result
     from harness.teeth.control import plant_control
 
-    if session.references is None or session.port is None:
-        # What is there by now stays, and need not be gone through again for each checkpoint.
-        gc.collect()
-        gc.freeze()
-        session.references, session.port = References(), KeptPort()
-        open_run(
-            session.run,
-            selection=session.selection.asked(),
-            plan=session.plan,
-            part=None if session.part is None else session.part.stored(),
-        )
+    with written(session.run, asking):
+        references, port = _open(session, asking)
     plan = Plan(**session.plan)
     loaded: list[Runner] = []
 
@@ -485,18 +531,18 @@ def _measured(cell: Cell, session: Session) -> CellResult:
         loaded.append(port(cell, checkpoint))
         return loaded[0]
 
-    port = session.port
     carries = cell.id in session.controls
     result = measure_cell(
         cell,
         run_id=session.run.name,
-        references=session.references,
+        references=references,
         plan=plan,
         load=load if carries else port,
     )
-    write_result(session.run, result)
-    if carries and result.verdict == "pass":
-        plant_control(session.run, cell, session.references, loaded[0])
+    with written(session.run, asking):
+        write_result(session.run, result)
+        if carries and result.verdict == "pass":
+            plant_control(session.run, cell, references, loaded[0])
     return result
 
 
@@ -517,15 +563,24 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     if session.exitstatus not in _WHOLE or not finished_cells(state.run):
         return
     cells = read_cells(state.run)
-    if not without_control(cells, read_controls(state.run)).empty:
-        from harness.teeth.control import plant_missing  # knows models: a cluster's driver need not
+    try:
+        if not without_control(cells, read_controls(state.run)).empty:
+            # It knows models: a cluster's driver need not.
+            from harness.teeth.control import plant_missing
 
-        plant_missing(state.run, cells)
+            plant_missing(state.run, cells)
+    except OSError as error:
+        state.unpacked = cannot_write(state.run, error, then=f"--resume {state.run}")
+        session.exitstatus = pytest.ExitCode.INTERRUPTED
+        return
     state.uncaught = uncaught(cells, read_controls(state.run))
     try:
         pack(state.run)
-    except (OSError, RunFolderError) as error:  # a full disk: every row is there, in its part
+    except OSError as error:  # a full disk: every row is there, in its part
         state.unpacked = f"NOT PACKED: {error}; next: harness pack {state.run.name}"
+    except RunFolderError as error:  # rows that cannot be read are evidence of nothing
+        state.unpacked = f"NOT PACKED: {error}"
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
     if session.exitstatus == pytest.ExitCode.TESTS_FAILED:
         return
     verdicts = set(cells.verdict)
@@ -535,7 +590,9 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
-def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+def pytest_terminal_summary(
+    terminalreporter: Any, exitstatus: pytest.ExitCode, config: pytest.Config
+) -> None:
     """Print the table of the run, its failures and what was not measured."""
     session = config.stash[_SESSION]
     if _is_of_another(config) or not (session.run / "run.json").is_file():
@@ -543,6 +600,10 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     from harness.report.words import print_run
 
     terminalreporter.ensure_newline()
+    if exitstatus not in _WHOLE:
+        terminalreporter.write_line(f"NOT WHOLE; next: harness run --resume {session.run}")
+    if not finished_cells(session.run):
+        return
     print_run(session.run, write=terminalreporter.write_line)
     for line in (*session.uncaught, *filter(None, [session.unpacked])):
         terminalreporter.write_line(line)

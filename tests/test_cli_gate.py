@@ -1,5 +1,6 @@
 import json
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -334,3 +335,23 @@ def test_how_right_a_sketch_is_is_printed_beside_what_is_stated(call):
     rows = [line for line in out.splitlines() if "gpt2" in line]
     assert (code, len(rows)) == (0, 3)
     assert all("11.6%" in row for row in rows)
+
+
+@pytest.mark.usefixtures("here")
+def test_two_gates_at_once_into_one_folder_of_reports_are_two_whole_gates():
+    command = [sys.executable, "-c", "from harness.cli import main; main()", "gate"]
+    right, wrong = "reports/runs/right", "reports/runs/wrong"
+    asked = [(right, wrong), (wrong, right), (right, right)]
+    gates = [
+        subprocess.Popen(
+            [*command, f"--baseline={old}", f"--candidate={new}"], stdout=subprocess.DEVNULL
+        )
+        for old, new in asked
+    ]
+    codes = [each.wait(60) for each in gates]
+    verdicts = sorted(
+        cell["verdict"]
+        for folder in Path("reports/runs").glob("gate-*")
+        for cell in written(folder)["cells"]
+    )
+    assert (codes, verdicts) == ([1, 0, 0], ["fixed", "port_moved", "unchanged"])

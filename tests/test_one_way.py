@@ -15,7 +15,7 @@ MODELS = JUDGING | {"provenance", "cache", "coverage", "exact", "threads"}
 MEASURING = MODELS | {"models"}
 BELOW = MEASURING | {"measure", "judge", "report", "selection", "scheduling", "versions"}
 BELOW |= {"profile", "known", "teeth", "page", "history", "sharding", "cluster"}
-BELOW |= {"merging"}
+BELOW |= {"merging", "storing", "stopping", "begun", "watching", "guarding"}
 COMMAND = BELOW | {"cli_progress"}
 COMMANDS = BELOW | {"gating", "searching", "cli_names"}
 COMMANDS |= {"cli_cache", "cli_compatibility", "pruning"}
@@ -51,6 +51,11 @@ ROOMS = {
     "sharding": BASE,
     "merging": READING,
     "cluster": MEASURING | {"measure", "merging"},
+    "storing": set(),
+    "stopping": set(),
+    "begun": READING | {"storing"},
+    "guarding": READING | {"storing", "stopping", "begun"},
+    "watching": READING | {"storing", "stopping", "begun", "guarding", "scheduling"},
     "plugin": BELOW,
     "gating": BELOW,
     "cli_gate": COMMAND | {"gating"},

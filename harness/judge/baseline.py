@@ -8,10 +8,14 @@ with its reference has a digest alone, one that does not has the sketch of its d
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
+import errno
 import hashlib
 import json
+import os
 import shutil
+import time
 from typing import TYPE_CHECKING, Any, Final
 
 import pandas as pd
@@ -37,6 +41,11 @@ if TYPE_CHECKING:
 
 DESCRIPTION: Final = "baseline.json"
 TABLES: Final = ("cells", "fingerprints", "prompts")
+
+_TRIES: Final = 5
+"""How often a baseline is looked at anew that is replaced meanwhile: people accept them, seldom."""
+_SWAP_SECONDS: Final = 0.05
+"""How long its place may be empty: between two renames, microseconds on a machine at leisure."""
 
 _CELL_COLUMNS: Final = (
     "cell_id",
@@ -88,6 +97,8 @@ _PRINT_COLUMNS: Final = (
 
 def is_baseline(path: Path) -> bool:
     """Say whether a folder claims to be a baseline."""
+    if not path.is_dir() and any(path.parent.glob(f".{path.name}.*")):
+        time.sleep(_SWAP_SECONDS)  # it is being replaced
     return (path / DESCRIPTION).is_file()
 
 
@@ -118,7 +129,7 @@ def accept(run: Path, into: Path, *, reason: str) -> dict[str, Any]:
     whole = cells.loc[number.sort_values(ascending=False, kind="stable").dropna().index]
     prompts = prompts[prompts.cell_id.isin(whole.drop_duplicates(case).cell_id)]
     prompts = pd.concat([prompts, texts])
-    scratch = into.with_name(f".{into.name}.new")
+    scratch = into.with_name(f".{into.name}.{os.getpid()}")
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
     tables = {
@@ -144,9 +155,26 @@ def accept(run: Path, into: Path, *, reason: str) -> dict[str, Any]:
         "sha256": {name: _sha256(scratch / f"{name}.parquet") for name in TABLES},
     }
     write_json(scratch / DESCRIPTION, content)
-    shutil.rmtree(into, ignore_errors=True)
-    scratch.rename(into)
+    _take_place(scratch, into)
     return content
+
+
+def _take_place(new: Path, into: Path) -> None:
+    """Put a folder in another's place, which a gate may be reading: it reads again then."""
+    old = into.with_name(f".{into.name}.{os.getpid()}.old")
+    for _ in range(_TRIES):
+        with contextlib.suppress(FileNotFoundError):
+            into.rename(old)
+        shutil.rmtree(old, ignore_errors=True)
+        try:
+            new.rename(into)
+        except OSError as error:  # another one took the place in between, and is replaced in turn
+            if error.errno not in {errno.ENOTEMPTY, errno.EEXIST}:
+                raise
+        else:
+            return
+    message = f"{into} is being accepted by others again and again; accept it once more"
+    raise RunFolderError(message)
 
 
 def refuse_forced(run: Path, described: Mapping[str, Any]) -> None:
@@ -181,11 +209,34 @@ def _refuse_part(run: Path, described: Mapping[str, Any], cells: int) -> None:
 def read_baseline(
     path: Path,
 ) -> tuple[dict[str, Any], pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-    """Read baseline.json, cells, fingerprints and prompts.
+    """Read baseline.json, cells, fingerprints and prompts: all of one, if it is replaced meanwhile.
 
     Raises:
         RunFolderError: a file is missing, truncated or was changed, or the schema is another.
     """
+    for _ in range(_TRIES):
+        before = _stamp(path)
+        try:
+            return _read_once(path)
+        except RunFolderError:
+            if before is not None and _stamp(path) == before:
+                raise
+            time.sleep(_SWAP_SECONDS)
+    return _read_once(path)
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    """Give what another baseline in this place has another of; None while there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_ctime_ns
+
+
+def _read_once(
+    path: Path,
+) -> tuple[dict[str, Any], pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     again = "accept it again from its run: harness baseline accept RUN"
     try:
         described = json.loads((path / DESCRIPTION).read_text())

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 
@@ -18,9 +20,23 @@ def write_json(file: Path, content: object) -> None:
 def write_text(file: Path, text: str) -> None:
     """Write a text file, and its folder; it appears whole or not at all."""
     file.parent.mkdir(parents=True, exist_ok=True)
+    with becoming(file) as scratch:
+        scratch.write_text(text, encoding="utf-8")
+
+
+@contextlib.contextmanager
+def becoming(file: Path) -> Iterator[Path]:
+    """Give a file to write that takes another's place once it is whole, and goes if it is not.
+
+    Its name begins with a dot: readers of parquet folders pass over it.
+    """
     scratch = file.with_name(f".{file.name}.{os.getpid()}")
-    scratch.write_text(text, encoding="utf-8")
-    scratch.replace(file)
+    try:
+        yield scratch
+        scratch.replace(file)
+    except BaseException:  # on a full disk what is half-written is in the way
+        scratch.unlink(missing_ok=True)
+        raise
 
 
 def point_latest(run: Path) -> None:

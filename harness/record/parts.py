@@ -103,11 +103,11 @@ def open_file(file: Path, kind: Kind) -> pq.ParquetFile:
         FileNotFoundError: it was packed since it was listed.
     """
     try:
-        opened = pq.ParquetFile(file, pre_buffer=False)
+        opened = pq.ParquetFile(file, pre_buffer=False, page_checksum_verification=True)
         schema = opened.schema_arrow
     except FileNotFoundError:
         raise
-    except (OSError, pa.ArrowException) as error:
+    except (OSError, ValueError, pa.ArrowException) as error:
         raise RunFolderError(_unreadable(file, error)) from error
     check_schema(file, kind, schema, _NEXT)
     return opened
@@ -126,7 +126,7 @@ def read_columns(
         # Parts are small and many: threads read several, and none is read by several.
         table = opened.read(columns=list(columns), use_threads=False).select(list(columns))
         table = table if table.schema.equals(schema) else table.cast(schema)
-    except (OSError, pa.ArrowException) as error:
+    except (OSError, ValueError, pa.ArrowException) as error:
         raise RunFolderError(_unreadable(file, error)) from error
     if table.num_rows != opened.metadata.num_rows:  # a page's header that is damaged hides rows
         told = f"{table.num_rows} rows instead of {opened.metadata.num_rows}"
@@ -135,7 +135,17 @@ def read_columns(
 
 
 def _unreadable(file: Path, why: object) -> str:
-    return f"{file} cannot be read ({why}); {_NEXT}"
+    return f"{file} cannot be read ({why}); {_next(file)}"
+
+
+def _next(file: Path) -> str:
+    """Say what to delete: a cell whose own row is there is not measured again."""
+    row = file.parents[1] / "cells" / file.name
+    if file.parent.name == "cells" or file.name == PACKED:
+        return _NEXT
+    if row.is_file():
+        return f"delete it and {row}, then --resume the run"
+    return f"delete it and a row of its case in {row.parent}, then --resume the run"
 
 
 def in_threads(task: Callable[[Path], _Found], files: Sequence[Path]) -> list[_Found]:

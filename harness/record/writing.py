@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from harness.record.columns import COLUMNS, Kind, Row, encoding_of, plain_schema, schema_of
-from harness.record.files import write_json
+from harness.record.files import becoming, write_json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -51,20 +50,18 @@ def write_part(run: Path, kind: Kind, name: str, rows: Sequence[Row]) -> None:
         raise ValueError(message)
     folder = run / kind
     folder.mkdir(parents=True, exist_ok=True)
-    final = folder / f"{name}.parquet"
-    # Readers of parquet folders pass over names that begin with a dot.
-    scratch = folder / f".{name}.{os.getpid()}"
     table = table_of(kind, rows).cast(plain_schema(kind))
-    # Without statistics, which nobody filters one cell's rows by: a run has thousands of parts.
-    pq.write_table(
-        table,
-        scratch,
-        compression="zstd",
-        compression_level=9,
-        write_statistics=False,
-        **encoding_of(kind),
-    )
-    scratch.replace(final)
+    with becoming(folder / f"{name}.parquet") as scratch:
+        # Without statistics, which nobody filters one cell's rows by: a run has thousands of parts.
+        pq.write_table(
+            table,
+            scratch,
+            compression="zstd",
+            compression_level=9,
+            write_statistics=False,
+            write_page_checksum=True,  # a part lies about until the run is packed
+            **encoding_of(kind),
+        )
 
 
 def write_columns(run: Path) -> None:

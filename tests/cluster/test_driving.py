@@ -23,7 +23,6 @@ CASES = """
     def test_port_agrees(cell, check_cell):
         check_cell(cell)
 """
-SIXTY = ("--cell-timeout=60.0",)
 ASKED = ("--mode=hf_sdpa", "--dtype=exact", "-p", "no:cacheprovider", "--executor=ray")
 
 
@@ -107,11 +106,11 @@ def test_of_a_piece_that_nobody_answered_what_is_there_is_kept(tmp_path):
 
 
 def test_the_command_hands_a_clusters_options_on():
-    assert _of_cluster("local", "auto", None, None) == []
-    found = _of_cluster("ray", "head:6379", "s3://bucket", 60.0)
-    assert found == ["--executor=ray", "--address=head:6379", "--rows=s3://bucket", *SIXTY]
+    assert _of_cluster("local", "auto", None) == []
+    found = _of_cluster("ray", "head:6379", "s3://bucket")
+    assert found == ["--executor=ray", "--address=head:6379", "--rows=s3://bucket"]
 
 
 def test_a_clusters_option_without_a_cluster_is_not_passed_over():
     with pytest.raises(UsageError, match="--rows: only a cluster has it; next: add --executor ray"):
-        _of_cluster("local", "auto", "s3://bucket", None)
+        _of_cluster("local", "auto", "s3://bucket")
