@@ -151,13 +151,34 @@ By plain families whole groups of rows are passed over.
 def _tables(files: Sequence[str], family: str | None) -> Iterator[pa.Table]:
     """Read the rows of a family file by file; a dataset of them costs a quarter more."""
     for place, file in enumerate(files):
-        summary = pq.ParquetFile(file, read_dictionary=_READ_ONCE)
-        table = summary.read_row_groups(_groups_with(summary, family), use_threads=False)
+        table = _rows_of(file, family)
         if family is not None:
             table = table.filter(pc.equal(table["family"], family))
         if table.num_rows:
             column = pa.array([place] * table.num_rows, pa.int32())
             yield table.append_column("place", column)
+
+
+def _rows_of(file: str, family: str | None) -> pa.Table:
+    """Read the groups of a summary that may have a family.
+
+    Raises:
+        RunFolderError: it is damaged.
+    """
+    try:
+        summary = pq.ParquetFile(file, read_dictionary=_READ_ONCE, page_checksum_verification=True)
+        groups = _groups_with(summary, family)
+        table = summary.read_row_groups(groups, use_threads=False)
+        rows = sum(summary.metadata.row_group(group).num_rows for group in groups)
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise RunFolderError(_unreadable(file, error)) from error
+    if table.num_rows != rows:  # a page's header that is damaged hides rows
+        raise RunFolderError(_unreadable(file, f"{table.num_rows} rows instead of {rows}"))
+    return table
+
+
+def _unreadable(file: str, why: object) -> str:
+    return f"{file} cannot be read ({why}); next: delete it, it is made again of the run's cells"
 
 
 def _groups_with(summary: pq.ParquetFile, family: str | None) -> list[int]:

@@ -18,6 +18,7 @@ from harness.record.columns import Kind
 from harness.record.describing import read_run
 from harness.record.packed import PACKED, open_packed, write_packed
 from harness.record.parts import (
+    check_beside,
     files_of,
     finished_cells,
     in_order,
@@ -64,6 +65,7 @@ def _pack(run: Path, kind: Kind, finished: frozenset[str]) -> int:
         return 0
     newer = {portion.name for portion in new}
     packed = packed_of(run, kind)
+    check_beside(run, kind, {*newer, *(packed.parts if packed else ())})
     kept = [each for each in (packed.portions() if packed else ()) if each.name not in newer]
     write_portions(run, kind, [*new, *kept])
     open_packed(run, kind)  # what cannot be read takes no part's place

@@ -6,6 +6,7 @@ the packed file holds under its name. It is the same, or newer.
 
 from __future__ import annotations
 
+import json
 import os
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -18,9 +19,11 @@ import pyarrow.parquet as pq
 from harness.errors import RunFolderError
 from harness.record.columns import Kind, plain_schema
 from harness.record.packed import ORDER, PACKED, Packed, Portion, check_schema, open_packed
+from harness.record.sealing import check_opened, is_sealed
+from harness.record.writing import BESIDE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
 
 _Found = TypeVar("_Found")
 
@@ -96,18 +99,23 @@ def packed_of(run: Path, kind: Kind) -> Packed | None:
 
 
 def open_file(file: Path, kind: Kind) -> pq.ParquetFile:
-    """Open a part that is a file. Arrow would fill a column that it lacks with nulls.
+    """Open a part that is a file, and see that it is as it was written.
+
+    Arrow would fill a column that it lacks with nulls.
 
     Raises:
-        RunFolderError: it is truncated, has other columns or another schema version.
+        RunFolderError: it is damaged, has other columns or another schema version.
         FileNotFoundError: it was packed since it was listed.
     """
     try:
-        opened = pq.ParquetFile(file, pre_buffer=False)
+        content = file.read_bytes()
+        has_seal = is_sealed(content)
+        opened = pq.ParquetFile(pa.BufferReader(content))
         schema = opened.schema_arrow
+        check_opened(opened, has_seal=has_seal)
     except FileNotFoundError:
         raise
-    except (OSError, pa.ArrowException) as error:
+    except (OSError, ValueError, pa.ArrowException) as error:
         raise RunFolderError(_unreadable(file, error)) from error
     check_schema(file, kind, schema, _NEXT)
     return opened
@@ -173,10 +181,54 @@ def portion_of(file: Path, kind: Kind) -> Portion:
     return Portion(name=name_of(file), key=key_of(kind, head), of_cell=own, read=read)
 
 
+def check_beside(
+    run: Path, kind: Kind, there: Collection[str], *, of: Callable[[str], bool] = lambda _: True
+) -> None:
+    """See that the parts are there of which the cells that are files of their own are witness.
+
+    Args:
+        run: The run's folder.
+        kind: Whose parts they are.
+        there: The names of those that are.
+        of: Which cells are asked.
+
+    Raises:
+        RunFolderError: one is gone, or a cell's part cannot be read.
+    """
+    if kind == "cells":
+        return
+    files = [file for file in files_of(run, "cells") if of(name_of(file))]
+    for names in in_threads(partial(_beside, kind=kind), files):
+        for name in names.difference(there):
+            if not has_part(run, kind, name):  # packed in between is no loss
+                message = (
+                    f"{run / kind / name}.parquet is gone, of a cell that has finished\n"
+                    "  next:    restore it from a copy; without one, delete the cell's part of "
+                    "cells/ and --resume the run, which measures it again"
+                )
+                raise RunFolderError(message)
+
+
+def _beside(file: Path, kind: Kind) -> frozenset[str]:
+    """Name the parts of a kind that were there when a cell's own part was written."""
+    try:
+        known = open_file(file, "cells").metadata.metadata or {}
+    except FileNotFoundError:  # packed since it was listed: then its manifest is witness
+        return frozenset()
+    named: list[str] = json.loads(known.get(BESIDE, b"[]"))
+    start = f"{kind}/"
+    return frozenset(name.removeprefix(start) for name in named if name.startswith(start))
+
+
 def portions_of(run: Path, kind: Kind) -> list[Portion]:
-    """Give all parts of a kind, packed or not, each to be read by itself, in their order."""
+    """Give all parts of a kind, packed or not, each to be read by itself, in their order.
+
+    Raises:
+        RunFolderError: one cannot be read, or is gone.
+    """
     files = files_of(run, kind)
     packed = packed_of(run, kind)
+    check_beside(run, kind, {*map(name_of, files), *(packed.parts if packed else ())})
     found = in_threads(partial(portion_of, kind=kind), files)
     newer = {portion.name for portion in found}
     found += [each for each in (packed.portions() if packed else ()) if each.name not in newer]

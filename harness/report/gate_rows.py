@@ -2,20 +2,42 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from harness.errors import RunFolderError
 from harness.judge.gate import AXES, VERDICTS
+from harness.record import read_sealed
 from harness.report.gates import SCHEMA_VERSION
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import pandas as pd
 
 FILE: Final = "gate.json"
 _LABELS: Final = (*AXES, "attribution", "nature", "first_site")
 _NUMBERS: Final = ("drift", "drift_reference", "drift_port", "drift_logits")
+
+_SAID: Final = (str, type(None))
+_MEASURED: Final = (int, float, str, type(None))
+_OF_A_GATE: Final[dict[str, tuple[type, ...]]] = {
+    **dict.fromkeys(("overall", "baseline", "candidate"), (str,)),
+    **dict.fromkeys(("packages", "cells"), (list,)),
+    "counts": (dict,),
+}
+_OF_A_PACKAGE: Final[dict[str, tuple[type, ...]]] = {"name": (str,), "old": _SAID, "new": _SAID}
+_OF_A_RATIO: Final[dict[str, tuple[type, ...]]] = {"old": _MEASURED, "new": _MEASURED}
+_OF_A_CELL: Final[dict[str, tuple[type, ...]]] = {
+    **dict.fromkeys((*_LABELS, "reason"), _SAID),
+    **dict.fromkeys(_NUMBERS, _MEASURED),
+    **dict.fromkeys(("moved_by", "lost_sites"), (list,)),
+    **dict.fromkeys(("cell_id", "family", "checkpoint", "verdict"), (str,)),
+    "worse": (bool,),
+    "error_ratio": (dict,),
+    "prompt": (dict, type(None)),
+}
+"""What each entry of gate.json must be."""
 
 
 def gate_json(path: str | Path) -> dict[str, Any]:
@@ -26,7 +48,7 @@ def gate_json(path: str | Path) -> dict[str, Any]:
     """
     file = Path(path) if Path(path).suffix == ".json" else Path(path) / FILE
     try:
-        gate = json.loads(file.read_text(encoding="utf-8"))
+        gate = read_sealed(file)
         version = gate["schema_version"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         message = f"{file} is no gate ({error}); next: harness gate --out {file.parent}"
@@ -37,8 +59,41 @@ def gate_json(path: str | Path) -> dict[str, Any]:
             "read it with the release of the harness that wrote it, or gate again"
         )
         raise RunFolderError(message)
+    if wrong := _what_is_wrong(gate):
+        message = f"{file} is no gate ({wrong}); next: harness gate --out {file.parent}"
+        raise RunFolderError(message)
     found: dict[str, Any] = gate
     return found
+
+
+def _what_is_wrong(gate: dict[str, Any]) -> str:
+    """Say what of a gate is not as `as_json` writes it; nothing if all is."""
+    try:
+        if wrong := _not_of(gate, _OF_A_GATE):
+            return wrong
+        for package in gate["packages"]:
+            if wrong := _not_of(package, _OF_A_PACKAGE):
+                return f"packages: {wrong}"
+        for cell in gate["cells"]:
+            if wrong := _not_of(cell, _OF_A_CELL) or _not_of(cell["error_ratio"], _OF_A_RATIO):
+                return f"cells: {wrong}"
+            numbers = (*(cell[name] for name in _NUMBERS), *cell["error_ratio"].values())
+            for number in numbers:
+                _number(number)
+            if cell["verdict"] not in VERDICTS:
+                return f"cells: verdict={cell['verdict']!r}"
+            for row in () if cell["prompt"] is None else cell["prompt"]["tokens"]:
+                len(row)
+    except (KeyError, TypeError, ValueError) as error:
+        return repr(error)
+    return ""
+
+
+def _not_of(entry: dict[str, Any], kinds: Mapping[str, tuple[type, ...]]) -> str:
+    for name, kind in kinds.items():
+        if not isinstance(entry[name], kind):
+            return f"{name}={entry[name]!r:.80}"
+    return ""
 
 
 def read_gate(path: str | Path) -> pd.DataFrame:
