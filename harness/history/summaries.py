@@ -56,9 +56,7 @@ def summary_of(run: Path) -> Path:
 
 def write_summary(run: Path, table: pa.Table, *, made_of: bytes | None = None) -> None:
     """Write a run's summary; it appears whole or not at all."""
-    known: dict[bytes | str, bytes | str] = {
-        _MADE_OF: _parts_of(run) if made_of is None else made_of
-    }
+    made_of = _parts_of(run) if made_of is None else made_of
     scratch = run / f".{FILE}.{os.getpid()}"
     table = table.cast(SCHEMA).sort_by([("family", "ascending"), ("cell_id", "ascending")])
     table = table.replace_schema_metadata()
@@ -66,7 +64,7 @@ def write_summary(run: Path, table: pa.Table, *, made_of: bytes | None = None) -
         scratch, table.schema, compression="zstd", write_page_checksum=True
     ) as writer:
         writer.write_table(table, row_group_size=_ROWS)
-        writer.add_key_value_metadata({**known, SEAL: BLANK})
+        writer.add_key_value_metadata({_MADE_OF: made_of, SEAL.encode(): BLANK.encode()})
     seal_footer(scratch)
     scratch.replace(run / FILE)
 

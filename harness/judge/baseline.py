@@ -195,9 +195,9 @@ def read_baseline(
     except (OSError, ValueError) as error:
         message = f"{path / DESCRIPTION} cannot be read ({error}); {again}"
         raise RunFolderError(message) from error
-    if described.get("schema_version") != SCHEMA_VERSION:
+    if (found := described.get("schema_version")) != SCHEMA_VERSION:
         message = (
-            f"{path}: baseline of schema {described.get('schema_version')}, but should be {SCHEMA_VERSION}; another "
+            f"{path}: baseline of schema {found}, but should be {SCHEMA_VERSION}; another "
             f"question is never compared with this one's answer: {again}"
         )
         raise RunFolderError(message)

@@ -213,23 +213,27 @@ def _uv(arguments: list[str], folder: Path) -> None:
 
 
 def _what_is_wrong(final: Path, lock: str) -> str:
-    # Not every file is read, which would take longer than a build: what an accident or a stray
-    # `pip install` does shows in the names at the top of site-packages and in the versions.
     if not final.exists():
         return "it is not there"
     try:
-        seal = _seal_of(final)
-        if seal["lock"] != lock:
-            return "it is sealed for another lock"
-        if not _python_in(final).exists():
-            return "its Python is gone"
-        if seal["contents"] != _contents(final):
-            return "its packages are not those that were sealed"
-        return _lacks(final, lock)
+        return _what_is_not_as_sealed(final, lock)
     except EnvironmentUnavailable:
         return f"its seal {_SEAL} cannot be read"
     except (OSError, ValueError, TypeError) as error:
         return f"its packages cannot be read ({error!r})"
+
+
+def _what_is_not_as_sealed(final: Path, lock: str) -> str:
+    # Not every file is read, which would take longer than a build: what an accident or a stray
+    # `pip install` does shows in the names at the top of site-packages and in the versions.
+    seal = _seal_of(final)
+    if seal["lock"] != lock:
+        return "it is sealed for another lock"
+    if not _python_in(final).exists():
+        return "its Python is gone"
+    if seal["contents"] != _contents(final):
+        return "its packages are not those that were sealed"
+    return _lacks(final, lock)
 
 
 def _lacks(folder: Path, lock: str) -> str:
@@ -274,15 +278,17 @@ def _seal_of(folder: Path) -> dict[str, Any]:
     file = folder / _SEAL
     try:
         seal: dict[str, Any] = read_sealed(file)
-        for name, kind in _SEALED.items():
-            if not isinstance(seal[name], kind):
-                message = f"{name}={seal[name]!r:.80}"
-                raise TypeError(message)
-        versions_in(seal["lock"])
-    except (OSError, ValueError, KeyError, TypeError, RequirementError) as error:
-        message = f"{file} cannot be read ({error}); next: harness env remove {folder.name}"
-        raise EnvironmentUnavailable(message) from error
+        wrong = [name for name, kind in _SEALED.items() if not isinstance(seal.get(name), kind)]
+        versions_in("" if wrong else seal["lock"])
+    except (OSError, ValueError, RequirementError) as error:
+        raise EnvironmentUnavailable(_unreadable(file, error)) from error
+    if wrong:
+        raise EnvironmentUnavailable(_unreadable(file, f"no {', '.join(wrong)}"))
     return seal
+
+
+def _unreadable(seal: Path, why: object) -> str:
+    return f"{seal} cannot be read ({why}); next: harness env remove {seal.parent.name}"
 
 
 def _opened(folder: Path) -> Environment:

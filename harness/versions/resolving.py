@@ -232,9 +232,6 @@ def pins_in(file: Path) -> tuple[Pin, ...]:
             rows = list(csv.DictReader(stream, strict=True))
         pins = tuple(Pin(**{name: row[name].strip() for name in _PIN}) for row in rows)
         for pin in pins:
-            if not pin.reason:
-                message = f"{pin.package} without a reason"
-                raise ValueError(message)
             Requirement(f"{pin.package}{pin.versions}")
             Requirement(pin.requirement)
     except (OSError, ValueError, KeyError, AttributeError, csv.Error) as error:
