@@ -19,6 +19,7 @@ from harness.case import EXACT
 from harness.errors import RunFolderError
 from harness.history.summaries import FILE, LABELS, summary_of
 from harness.record import asked_relation, read_run
+from harness.record.sealing import check_indices
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -64,13 +65,14 @@ def history_of(folder: str | Path) -> History:
     """
     nights: list[Night] = []
     left_out: dict[str, str] = {}
-    for path in sorted(Path(folder).glob("*/run.json")):
-        if path.parent.is_symlink():  # `latest` is one of the others
+    for path in sorted(Path(folder).glob("*/")):
+        is_run = (path / "run.json").is_file() or (path / "cells").is_dir()  # one may have lost it
+        if path.is_symlink() or not is_run:  # `latest` is one of the others
             continue
         try:
-            nights.append(_night(path.parent))
+            nights.append(_night(path))
         except RunFolderError as reason:
-            left_out[path.parent.name] = str(reason)
+            left_out[path.name] = str(reason)
     nights.sort(key=lambda night: (night.started, night.run_id))
     if not nights:
         told = "".join(f"\\n  {name}: {reason}" for name, reason in left_out.items())
@@ -169,6 +171,7 @@ def _rows_of(file: str, family: str | None) -> pa.Table:
         summary = pq.ParquetFile(file, read_dictionary=_READ_ONCE, page_checksum_verification=True)
         groups = _groups_with(summary, family)
         table = summary.read_row_groups(groups, use_threads=False)
+        check_indices(table)
         rows = sum(summary.metadata.row_group(group).num_rows for group in groups)
     except (OSError, ValueError, pa.ArrowException) as error:
         raise RunFolderError(_unreadable(file, error)) from error

@@ -21,7 +21,14 @@ import pyarrow.parquet as pq
 
 from harness.errors import RunFolderError
 from harness.record.columns import AXES_OF, SCHEMA_VERSION, Kind, encoding_of, plain_schema
-from harness.record.sealing import BLANK, SEAL, check_footer, check_opened, seal_footer
+from harness.record.sealing import (
+    BLANK,
+    SEAL,
+    check_footer,
+    check_indices,
+    check_opened,
+    seal_footer,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -152,6 +159,7 @@ class Packed:
         """
         try:
             table = self.opened.read_row_groups(list(groups), columns=list(columns))
+            check_indices(table)
         except (OSError, pa.ArrowException) as error:
             raise RunFolderError(_unreadable(self.file, error)) from error
         # Checksums are of pages, not of their headers, where a bit that turned hides rows.

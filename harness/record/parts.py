@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from harness.errors import RunFolderError
 from harness.record.columns import Kind, plain_schema
 from harness.record.packed import ORDER, PACKED, Packed, Portion, check_schema, open_packed
-from harness.record.sealing import check_opened, is_sealed
+from harness.record.sealing import check_indices, check_opened, is_sealed
 from harness.record.writing import BESIDE
 
 if TYPE_CHECKING:
@@ -134,6 +134,7 @@ def read_columns(
         # Parts are small and many: threads read several, and none is read by several.
         table = opened.read(columns=list(columns), use_threads=False).select(list(columns))
         table = table if table.schema.equals(schema) else table.cast(schema)
+        check_indices(table)
     except (OSError, pa.ArrowException) as error:
         raise RunFolderError(_unreadable(file, error)) from error
     if table.num_rows != opened.metadata.num_rows:  # a page's header that is damaged hides rows
@@ -215,7 +216,7 @@ def _beside(file: Path, kind: Kind) -> frozenset[str]:
         known = open_file(file, "cells").metadata.metadata or {}
     except FileNotFoundError:  # packed since it was listed: then its manifest is witness
         return frozenset()
-    named: list[str] = json.loads(known.get(BESIDE, b"[]"))
+    named: list[str] = json.loads(known.get(BESIDE.encode(), b"[]"))
     start = f"{kind}/"
     return frozenset(name.removeprefix(start) for name in named if name.startswith(start))
 

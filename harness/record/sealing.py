@@ -13,6 +13,8 @@ import json
 import os
 from typing import TYPE_CHECKING, Any, Final
 
+import pyarrow as pa
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
@@ -92,6 +94,18 @@ def check_opened(opened: pq.ParquetFile, *, has_seal: bool) -> None:
         raise ValueError(_BROKEN)
 
 
+def check_indices(table: pa.Table) -> None:
+    """See that names which columns point to are there: a page's header has no checksum.
+
+    Raises:
+        pyarrow.ArrowInvalid: a dictionary is shorter than it was.
+    """
+    for column in table.columns:
+        if pa.types.is_dictionary(column.type):
+            for chunk in column.chunks:
+                chunk.validate(full=True)
+
+
 def _footer_in(stream: Any) -> bytes:  # noqa: ANN401 - a binary file, which has no common type
     size = stream.seek(0, os.SEEK_END)
     stream.seek(max(size - _END, 0))
@@ -107,7 +121,7 @@ def _footer_in(stream: Any) -> bytes:  # noqa: ANN401 - a binary file, which has
 
 def sealed_json(content: Mapping[str, Any]) -> str:
     """Give a table as JSON, with its seal."""
-    text = json.dumps({**content, SEAL: BLANK}, indent=1, allow_nan=False)
+    text = json.dumps({**content, SEAL: BLANK}, indent=1)
     return sealed(text.encode()).decode()
 
 

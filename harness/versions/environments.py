@@ -219,7 +219,7 @@ def _what_is_wrong(final: Path, lock: str) -> str:
         return _what_is_not_as_sealed(final, lock)
     except EnvironmentUnavailable:
         return f"its seal {_SEAL} cannot be read"
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, AttributeError) as error:
         return f"its packages cannot be read ({error!r})"
 
 
