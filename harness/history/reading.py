@@ -75,7 +75,7 @@ def history_of(folder: str | Path) -> History:
             left_out[path.name] = str(reason)
     nights.sort(key=lambda night: (night.started, night.run_id))
     if not nights:
-        told = "".join(f"\\n  {name}: {reason}" for name, reason in left_out.items())
+        told = "".join(f"\n  {name}: {reason}" for name, reason in left_out.items())
         message = f"{folder} has no run that can be read; next: harness run{told}"
         raise RunFolderError(message)
     newest = nights[-1].asked

@@ -201,8 +201,8 @@ def read_baseline(
             f"question is never compared with this one's answer: {again}"
         )
         raise RunFolderError(message)
-    check_kinds(path / DESCRIPTION, described)
-    require(path / DESCRIPTION, described, *_SAID)
+    check_kinds(path / DESCRIPTION, described, then=again)
+    require(path / DESCRIPTION, described, *_SAID, then=again)
     frames = []
     for name in TABLES:
         file = path / f"{name}.parquet"

@@ -37,6 +37,9 @@ _INSIDE: Final = {
 }
 """What an entry must have inside, where it is there."""
 
+AGAIN: Final = "measure the run again"
+"""What to do about a run.json that is damaged, of which there is no copy."""
+
 
 def read_run(path: str | Path) -> dict[str, Any]:
     """Read run.json of a run.
@@ -61,21 +64,18 @@ def read_run(path: str | Path) -> dict[str, Any]:
     return described
 
 
-def require(path: Path, described: Mapping[str, Any], *names: str) -> None:
+def require(path: Path, described: Mapping[str, Any], *names: str, then: str = AGAIN) -> None:
     """See that a description has what is asked of it.
 
     Raises:
         RunFolderError: it lacks some of it; says what.
     """
     if lacking := [name for name in names if name not in described]:
-        message = (
-            f"{path} does not say its {', '.join(lacking)}; "
-            "restore run.json from a copy, or measure the run again"
-        )
+        message = f"{path} does not say its {', '.join(lacking)}; restore it from a copy, or {then}"
         raise RunFolderError(message)
 
 
-def check_kinds(file: Path, described: Mapping[str, Any]) -> None:
+def check_kinds(file: Path, described: Mapping[str, Any], *, then: str = AGAIN) -> None:
     """See that what a description says is text where it must be text, and so on.
 
     Raises:
@@ -86,12 +86,12 @@ def check_kinds(file: Path, described: Mapping[str, Any]) -> None:
         if allowed is not None and (not isinstance(value, allowed) or isinstance(value, bool)):
             message = (
                 f"{file}: {name}={value!r:.80}, but should be {allowed[0].__name__}; "
-                "restore it from a copy, or measure the run again"
+                f"restore it from a copy, or {then}"
             )
             raise RunFolderError(message)
     for name, inside in _INSIDE.items():
         if name in described:
-            require(file, described[name], *inside)
+            require(file, described[name], *inside, then=then)
 
 
 def _entries(described: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

@@ -157,6 +157,23 @@ def of_parts(readers: dict[str, Reader]) -> dict[str, Reader]:
     return {name: noticing(read) for name, read in readers.items()}
 
 
+def of_packed(readers: dict[str, Reader]) -> dict[str, Reader]:
+    """Let those that ask which cells have finished notice that none has.
+
+    So they are measured again by --resume, whose rows take the place of the packed ones.
+    """
+
+    def noticing(read: Reader) -> Reader:
+        def noticed(run: Path) -> Any:
+            if not (run / "cells" / record.PACKED).is_file() and not record.finished_cells(run):
+                raise Noticed("no cell counts as finished")
+            return read(run)
+
+        return noticed
+
+    return readers | {name: noticing(readers[name]) for name in ("resume", "explain")}
+
+
 def merged(folder: Path) -> Any:
     """Merge the shards in a folder, and give all rows."""
     into = folder.with_name("merged")

@@ -76,7 +76,7 @@ def things(root: Path) -> list[Thing]:
     of_run = readers.of_run(baseline)
     return [
         _thing(moved, "a run in parts", readers.of_parts(of_run)),
-        _thing(packed, "a packed run", of_run),
+        _thing(packed, "a packed run", readers.of_packed(of_run)),
         _thing(
             baseline,
             "a baseline",

@@ -33,7 +33,7 @@ def test_a_question_is_read_as_it_was_written(question, tmp_path):
 def test_a_written_question_is_plain_json(question, tmp_path):
     question.write(tmp_path / "question.json")
     content = json.loads((tmp_path / "question.json").read_text())
-    assert content.keys() == {"cells", "checkpoints", "prompts", "absent", "exchange"}
+    assert content.keys() == {"cells", "checkpoints", "prompts", "absent", "exchange", "seal"}
     assert content["cells"][0]["family"] == "gpt2"
 
 
