@@ -110,7 +110,7 @@ def selection_of(described: Mapping[str, Any]) -> Selection:
     stored = described.get("selection", {})
     if odd := sorted(set(stored).difference(AXES)):
         message = (
-            f"run.json: selection has {', '.join(odd)}, which is no axis; it has {', '.join(AXES)}; "
+            f"run.json: selection has {', '.join(odd)}, but its axes are {', '.join(AXES)}; "
             "restore it from a copy, or measure the run again"
         )
         raise SelectionError(message)

@@ -61,11 +61,11 @@ def _pack(run: Path, kind: Kind, finished: frozenset[str]) -> int:
         scratch.unlink()
     found = in_threads(partial(portion_of, kind=kind), files_of(run, kind))
     new = [each for each in found if not each.of_cell or each.name in finished]
-    if not new:
-        return 0
     newer = {portion.name for portion in new}
     packed = packed_of(run, kind)
     check_beside(run, kind, {*newer, *(packed.parts if packed else ())})
+    if not new:
+        return 0
     kept = [each for each in (packed.portions() if packed else ()) if each.name not in newer]
     write_portions(run, kind, [*new, *kept])
     open_packed(run, kind)  # what cannot be read takes no part's place
