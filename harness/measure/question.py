@@ -102,7 +102,14 @@ class Question:
                 absent=dict(content["absent"]),
                 exchange=Path(content["exchange"]) if content["exchange"] else None,
             )
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (
+            OSError,
+            ValueError,
+            LookupError,
+            TypeError,
+            AttributeError,
+            OverflowError,
+        ) as error:
             message = f"{file} is no question ({error!r}); next: delete it, and gate again"
             raise RunFolderError(message) from error
 

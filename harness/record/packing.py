@@ -23,6 +23,7 @@ from harness.record.parts import (
     finished_cells,
     in_order,
     in_threads,
+    name_of,
     packed_of,
     portion_of,
     read_ahead,
@@ -50,6 +51,7 @@ def pack(run: Path) -> int:
     try:
         with FileLock(run / ".packing", timeout=0):
             finished = finished_cells(run)
+            check_beside(run, {kind: set(map(name_of, files_of(run, kind))) for kind in KINDS})
             return sum(_pack(run, kind, finished) for kind in KINDS)
     except Timeout as error:
         message = f"{run} is being packed by another process; wait until it has done it"
@@ -61,11 +63,10 @@ def _pack(run: Path, kind: Kind, finished: frozenset[str]) -> int:
         scratch.unlink()
     found = in_threads(partial(portion_of, kind=kind), files_of(run, kind))
     new = [each for each in found if not each.of_cell or each.name in finished]
-    newer = {portion.name for portion in new}
-    packed = packed_of(run, kind)
-    check_beside(run, kind, {*newer, *(packed.parts if packed else ())})
     if not new:
         return 0
+    newer = {portion.name for portion in new}
+    packed = packed_of(run, kind)
     kept = [each for each in (packed.portions() if packed else ()) if each.name not in newer]
     write_portions(run, kind, [*new, *kept])
     open_packed(run, kind)  # what cannot be read takes no part's place

@@ -23,7 +23,7 @@ from harness.record.sealing import check_indices, check_opened, is_sealed
 from harness.record.writing import BESIDE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 _Found = TypeVar("_Found")
 
@@ -183,25 +183,28 @@ def portion_of(file: Path, kind: Kind) -> Portion:
 
 
 def check_beside(
-    run: Path, kind: Kind, there: Collection[str], *, of: Callable[[str], bool] = lambda _: True
+    run: Path,
+    there: Mapping[Kind, Collection[str]],
+    *,
+    of: Callable[[str], bool] = lambda _: True,
 ) -> None:
     """See that the parts are there of which the cells that are files of their own are witness.
 
     Args:
         run: The run's folder.
-        kind: Whose parts they are.
-        there: The names of those that are.
-        of: Which cells are asked.
+        there: The names of those that are, by the kinds that are asked for.
+        of: Which cells are asked for.
 
     Raises:
         RunFolderError: one is gone, or a cell's part cannot be read.
     """
-    if kind == "cells":
-        return
     files = [file for file in files_of(run, "cells") if of(name_of(file))]
-    for names in in_threads(partial(_beside, kind=kind), files):
-        for name in names.difference(there):
-            if not has_part(run, kind, name):  # packed in between is no loss
+    named = frozenset().union(*in_threads(_beside, files))
+    for kind, names in there.items():
+        start = f"{kind}/"
+        wanted = {part.removeprefix(start) for part in named if part.startswith(start)}
+        for name in sorted(wanted.difference(names)):
+            if not has_part(run, kind, name):  # it was not packed in between
                 message = (
                     f"{run / kind / name}.parquet is gone, of a cell that has finished\n"
                     "  next:    restore it from a copy; without one, delete the cell's part of "
@@ -210,15 +213,14 @@ def check_beside(
                 raise RunFolderError(message)
 
 
-def _beside(file: Path, kind: Kind) -> frozenset[str]:
-    """Name the parts of a kind that were there when a cell's own part was written."""
+def _beside(file: Path) -> list[str]:
+    """Name the parts that were there when a cell's own part was written."""
     try:
         known = open_file(file, "cells").metadata.metadata or {}
     except FileNotFoundError:  # packed since it was listed: then its manifest is witness
-        return frozenset()
+        return []
     named: list[str] = json.loads(known.get(BESIDE.encode(), b"[]"))
-    start = f"{kind}/"
-    return frozenset(name.removeprefix(start) for name in named if name.startswith(start))
+    return named
 
 
 def portions_of(run: Path, kind: Kind) -> list[Portion]:
@@ -229,7 +231,8 @@ def portions_of(run: Path, kind: Kind) -> list[Portion]:
     """
     files = files_of(run, kind)
     packed = packed_of(run, kind)
-    check_beside(run, kind, {*map(name_of, files), *(packed.parts if packed else ())})
+    if kind != "cells":
+        check_beside(run, {kind: {*map(name_of, files), *(packed.parts if packed else ())}})
     found = in_threads(partial(portion_of, kind=kind), files)
     newer = {portion.name for portion in found}
     found += [each for each in (packed.portions() if packed else ()) if each.name not in newer]
