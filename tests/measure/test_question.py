@@ -142,9 +142,7 @@ def test_a_question_of_which_a_bit_turned_is_refused(question, tmp_path):
         changed = bytearray(content)
         changed[bit // 8] ^= 1 << bit % 8
         file.write_bytes(changed)
-        with pytest.raises(
-            RunFolderError, match=r"question\.json is no question .*delete it"
-        ):
+        with pytest.raises(RunFolderError, match=r"question\.json is no question .*delete it"):
             Question.read(file)
 
 

@@ -137,11 +137,11 @@ def _check_index(folder: Path) -> None:
     if not index.is_file():
         return
     try:
-        shards = set(map(str, json.loads(index.read_text())["weight_map"].values()))
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        shards = set(map(str, read_sealed(index)["weight_map"].values()))  # it has no seal
+    except (OSError, ValueError, KeyError, AttributeError) as error:
         message = f"{index}: not an index of shards ({error!r}); delete it and make it anew"
         raise CheckpointError(message) from error
-    missing = sorted(shard for shard in shards if not (folder / shard).is_file())
+    missing = sorted(shards.difference(file.name for file in folder.iterdir()))
     if missing:
         message = (
             f"{folder}: the index names {', '.join(missing)}, which is not there; fetch it anew"

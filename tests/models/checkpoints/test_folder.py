@@ -175,3 +175,20 @@ def test_a_config_that_is_none_is_told_when_it_is_read(mine, text):
     (mine / "config.json").write_text(text)
     with pytest.raises(CheckpointError, match=r"config\.json: not a config .*make it anew"):
         _ = open_folder(mine).config
+
+
+@pytest.mark.parametrize("shard", ["other.safetensors", "1" * 999, "../mine/model.safetensors", 7])
+def test_an_index_of_what_is_not_in_the_folder_is_refused(mine, shard):
+    index = mine / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {"weight": "model.safetensors"}}))
+    open_folder(mine)
+    index.write_text(json.dumps({"weight_map": {"weight": shard}}))
+    with pytest.raises(CheckpointError, match="the index names"):
+        open_folder(mine)
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"weight_map": 7}', "{}"])
+def test_an_index_that_is_none_is_refused(mine, text):
+    (mine / "model.safetensors.index.json").write_text(text)
+    with pytest.raises(CheckpointError, match="not an index of shards .*make it anew"):
+        open_folder(mine)
