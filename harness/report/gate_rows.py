@@ -11,7 +11,7 @@ from harness.record import read_sealed
 from harness.report.gates import SCHEMA_VERSION
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     import pandas as pd
 
@@ -27,6 +27,7 @@ _OF_A_GATE: Final[dict[str, tuple[type, ...]]] = {
     "counts": (dict,),
 }
 _OF_A_PACKAGE: Final[dict[str, tuple[type, ...]]] = {"name": (str,), "old": _SAID, "new": _SAID}
+_OF_A_PROMPT: Final[dict[str, tuple[type, ...]]] = {"origin": (str,), "tokens": (list,)}
 _OF_A_RATIO: Final[dict[str, tuple[type, ...]]] = {"old": _MEASURED, "new": _MEASURED}
 _OF_A_CELL: Final[dict[str, tuple[type, ...]]] = {
     **dict.fromkeys((*_LABELS, "reason"), _SAID),
@@ -69,31 +70,39 @@ def gate_json(path: str | Path) -> dict[str, Any]:
 def _what_is_wrong(gate: dict[str, Any]) -> str:
     """Say what of a gate is not as `as_json` writes it; nothing if all is."""
     try:
-        if wrong := _not_of(gate, _OF_A_GATE):
-            return wrong
-        for package in gate["packages"]:
-            if wrong := _not_of(package, _OF_A_PACKAGE):
-                return f"packages: {wrong}"
-        for cell in gate["cells"]:
-            if wrong := _not_of(cell, _OF_A_CELL) or _not_of(cell["error_ratio"], _OF_A_RATIO):
-                return f"cells: {wrong}"
-            numbers = (*(cell[name] for name in _NUMBERS), *cell["error_ratio"].values())
-            for number in numbers:
-                _number(number)
-            if cell["verdict"] not in VERDICTS:
-                return f"cells: verdict={cell['verdict']!r}"
-            for row in () if cell["prompt"] is None else cell["prompt"]["tokens"]:
-                len(row)
-    except (KeyError, TypeError, ValueError) as error:
+        return next(_faults(gate), "")
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         return repr(error)
-    return ""
 
 
-def _not_of(entry: dict[str, Any], kinds: Mapping[str, tuple[type, ...]]) -> str:
+def _faults(gate: dict[str, Any]) -> Iterator[str]:
+    yield from _not_of(gate, _OF_A_GATE)
+    for package in gate["packages"]:
+        yield from _not_of(package, _OF_A_PACKAGE)
+    for cell in gate["cells"]:
+        yield from _faults_of_cell(cell)
+
+
+def _faults_of_cell(cell: dict[str, Any]) -> Iterator[str]:
+    yield from _not_of(cell, _OF_A_CELL)
+    yield from _not_of(cell["error_ratio"], _OF_A_RATIO)
+    for number in (*(cell[name] for name in _NUMBERS), *cell["error_ratio"].values()):
+        _number(number)
+    for name in (*cell["moved_by"], *cell["lost_sites"]):
+        if not isinstance(name, str):
+            yield f"{name!r:.80} is no name"
+    if cell["verdict"] not in VERDICTS:
+        yield f"verdict={cell['verdict']!r}"
+    if cell["prompt"] is not None:
+        yield from _not_of(cell["prompt"], _OF_A_PROMPT)
+        for row in cell["prompt"]["tokens"]:
+            len(row)
+
+
+def _not_of(entry: dict[str, Any], kinds: Mapping[str, tuple[type, ...]]) -> Iterator[str]:
     for name, kind in kinds.items():
         if not isinstance(entry[name], kind):
-            return f"{name}={entry[name]!r:.80}"
-    return ""
+            yield f"{name}={entry[name]!r:.80}"
 
 
 def read_gate(path: str | Path) -> pd.DataFrame:

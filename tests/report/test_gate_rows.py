@@ -106,7 +106,16 @@ def test_a_gate_with_an_entry_of_another_type_is_refused(name, value, folder):
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("drift", "much"), ("worse", "no"), ("verdict", "fine"), ("error_ratio", {"old": 1.0})],
+    [
+        ("drift", "much"),
+        ("drift", 10**400),
+        ("moved_by", [None]),
+        ("prompt", {"tokens": [[1]]}),
+        ("lost_sites", [["x"]]),
+        ("worse", "no"),
+        ("verdict", "fine"),
+        ("error_ratio", {"old": 1.0}),
+    ],
 )
 def test_a_gate_with_a_cell_that_none_writes_is_refused(name, value, folder):
     gate = read_sealed(folder / "gate.json")

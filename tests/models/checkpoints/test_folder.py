@@ -190,5 +190,5 @@ def test_an_index_of_what_is_not_in_the_folder_is_refused(mine, shard):
 @pytest.mark.parametrize("text", ["", "[]", '{"weight_map": 7}', "{}"])
 def test_an_index_that_is_none_is_refused(mine, text):
     (mine / "model.safetensors.index.json").write_text(text)
-    with pytest.raises(CheckpointError, match="not an index of shards .*make it anew"):
+    with pytest.raises(CheckpointError, match=r"not an index of shards .*make it anew"):
         open_folder(mine)
