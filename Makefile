@@ -5,7 +5,7 @@ BIN := .venv/bin
 # Where this is set, each worker would compile the package again; pip compiles the rest at install.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help cases test known-regressions teeth quiet chaos bench lint format clean
+.PHONY: help cases test fuzz known-regressions teeth quiet chaos bench lint format clean
 
 help:  ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 28
@@ -15,6 +15,9 @@ cases: .venv/.installed  ## measure and judge the matrix: the main job
 
 test: .venv/.installed  ## test the harness itself
 	$(BIN)/python -m pytest -n auto tests $(ARGS)
+
+fuzz: .venv/.installed  ## change stored files in ten thousand ways, and see that every reader tells
+	$(BIN)/python -m tests.fuzz $(ARGS)
 
 known-regressions: .venv/.installed  ## ask upgrades that are known to have changed numbers (many minutes)
 	$(BIN)/python -m tests.known_regressions $(ARGS)

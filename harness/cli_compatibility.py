@@ -45,11 +45,13 @@ def compatibility(
 
     Exit code 2: the run is no whole run of that profile; the page is left as it was then.
     """
-    from harness.record import read_cells, read_run, write_text
+    from harness.record import read_cells, read_run, require, write_text
     from harness.report.compatibility import Page, markdown
 
     folder = found_run(run)
     described = read_run(folder)
+    require(folder, described, "packages", "started")
+    require(folder, described["packages"], "transformers")
     selection = _selection(folder, described)
     narrowed = _narrowed(selection)
     _check_out(out, narrowed)

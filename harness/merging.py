@@ -19,8 +19,8 @@ from harness.record import (
     portions_of,
     read_run,
     write_columns,
-    write_json,
     write_run,
+    write_sealed,
 )
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def merge(runs: Sequence[Path], into: Path, *, partial: bool) -> dict[str, Any]:
         write_run(scratch, {kind: _joined_parts(pieces, kind) for kind in KINDS})
         described = _described(pieces, into.name)
         write_columns(scratch)
-        write_json(scratch / "run.json", described)
+        write_sealed(scratch / "run.json", described)
         shutil.rmtree(into, ignore_errors=True)  # an empty folder, by the check above
         scratch.rename(into)
     finally:

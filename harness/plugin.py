@@ -30,6 +30,7 @@ from harness.record import (
     read_cells,
     read_controls,
     read_run,
+    require,
 )
 from harness.selection import (
     AXES,
@@ -38,6 +39,7 @@ from harness.selection import (
     checked_relation,
     option_of,
     probe_cells_of,
+    selection_of,
     values_of,
 )
 from harness.sharding import Shard, divided, shard_named
@@ -235,12 +237,11 @@ def _session(config: pytest.Config) -> Session:
     if resumed := config.getoption("resume"):
         run = Path(resumed).resolve()
         stored = read_run(run)
+        require(run, stored, "selection", "plan")
         _check_relation(plan["relation"], asked_relation(stored))
         shard = _resumed_shard(shard, stored)
         if selection == Selection():
-            selection = Selection(
-                **{axis: tuple(names) for axis, names in stored["selection"].items()}
-            )
+            selection = selection_of(stored)
         done = finished_cells(run)
         if done:
             read_cells(run)  # a part that cannot be read is told before hours are spent

@@ -102,8 +102,18 @@ class Selection:
 
 
 def selection_of(described: Mapping[str, Any]) -> Selection:
-    """Give what a run was asked for, by its run.json."""
+    """Give what a run was asked for, by its run.json.
+
+    Raises:
+        SelectionError: it was asked on an axis that this release does not have.
+    """
     stored = described.get("selection", {})
+    if odd := sorted(set(stored).difference(AXES)):
+        message = (
+            f"run.json: selection has {', '.join(odd)}, but its axes are {', '.join(AXES)}; "
+            "restore it from a copy, or measure the run again"
+        )
+        raise SelectionError(message)
     return Selection(**{axis: tuple(values) for axis, values in stored.items()})
 
 

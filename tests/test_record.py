@@ -114,11 +114,11 @@ def test_a_value_of_another_type_is_refused():
 
 
 def test_a_part_that_breaks_off_while_written_is_not_there(run, monkeypatch):
-    def break_off(_, file, **__):
+    def break_off(file, *_, **__):
         file.write_bytes(b"PAR1 and then the power went")
         raise OSError("no space left")
 
-    monkeypatch.setattr(pq, "write_table", break_off)
+    monkeypatch.setattr(pq, "ParquetWriter", break_off)
     with pytest.raises(OSError, match="no space left"):
         write_part(run, "cells", "a", [plain_row("cells")])
     assert list(run.glob("cells/*.parquet")) == []

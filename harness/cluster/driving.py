@@ -14,7 +14,7 @@ import pytest
 
 from harness.cluster.node import Answer, Loss
 from harness.errors import RunFolderError, UsageError
-from harness.record import finished_cells, read_cells, read_run, write_json, write_part
+from harness.record import finished_cells, read_cells, read_run, write_part, write_sealed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -82,7 +82,7 @@ def drive(
     finally:
         rows.fetch(run, tuple(tests))
         executor["machines"] = machines
-        write_json(run / "run.json", {**read_run(run), "executor": executor})
+        write_sealed(run / "run.json", {**read_run(run), "executor": executor})
     for cell, words in _not_once(run, tests).items():
         _tell_loss(tests[cell].item, words)
 

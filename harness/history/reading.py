@@ -19,6 +19,7 @@ from harness.case import EXACT
 from harness.errors import RunFolderError
 from harness.history.summaries import FILE, LABELS, summary_of
 from harness.record import asked_relation, read_run
+from harness.record.sealing import check_indices
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -64,16 +65,17 @@ def history_of(folder: str | Path) -> History:
     """
     nights: list[Night] = []
     left_out: dict[str, str] = {}
-    for path in sorted(Path(folder).glob("*/run.json")):
-        if path.parent.is_symlink():  # `latest` is one of the others
+    for path in sorted(Path(folder).glob("*/")):
+        is_run = (path / "run.json").is_file() or (path / "cells").is_dir()  # one may have lost it
+        if path.is_symlink() or not is_run:  # `latest` is one of the others
             continue
         try:
-            nights.append(_night(path.parent))
+            nights.append(_night(path))
         except RunFolderError as reason:
-            left_out[path.parent.name] = str(reason)
+            left_out[path.name] = str(reason)
     nights.sort(key=lambda night: (night.started, night.run_id))
     if not nights:
-        told = "".join(f"\\n  {name}: {reason}" for name, reason in left_out.items())
+        told = "".join(f"\n  {name}: {reason}" for name, reason in left_out.items())
         message = f"{folder} has no run that can be read; next: harness run{told}"
         raise RunFolderError(message)
     newest = nights[-1].asked
@@ -151,13 +153,35 @@ By plain families whole groups of rows are passed over.
 def _tables(files: Sequence[str], family: str | None) -> Iterator[pa.Table]:
     """Read the rows of a family file by file; a dataset of them costs a quarter more."""
     for place, file in enumerate(files):
-        summary = pq.ParquetFile(file, read_dictionary=_READ_ONCE)
-        table = summary.read_row_groups(_groups_with(summary, family), use_threads=False)
+        table = _rows_of(file, family)
         if family is not None:
             table = table.filter(pc.equal(table["family"], family))
         if table.num_rows:
             column = pa.array([place] * table.num_rows, pa.int32())
             yield table.append_column("place", column)
+
+
+def _rows_of(file: str, family: str | None) -> pa.Table:
+    """Read the groups of a summary that may have a family.
+
+    Raises:
+        RunFolderError: it is damaged.
+    """
+    try:
+        summary = pq.ParquetFile(file, read_dictionary=_READ_ONCE, page_checksum_verification=True)
+        groups = _groups_with(summary, family)
+        table = summary.read_row_groups(groups, use_threads=False)
+        check_indices(table)
+        rows = sum(summary.metadata.row_group(group).num_rows for group in groups)
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise RunFolderError(_unreadable(file, error)) from error
+    if table.num_rows != rows:  # a page's header that is damaged hides rows
+        raise RunFolderError(_unreadable(file, f"{table.num_rows} rows instead of {rows}"))
+    return table
+
+
+def _unreadable(file: str, why: object) -> str:
+    return f"{file} cannot be read ({why}); next: delete it, it is made again of the run's cells"
 
 
 def _groups_with(summary: pq.ParquetFile, family: str | None) -> list[int]:

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from harness.errors import RunFolderError
 from harness.record import SCHEMA_VERSION, finished_cells, read_cells
+from harness.record.sealing import BLANK, SEAL, check_footer, check_opened, seal_footer
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -55,15 +56,16 @@ def summary_of(run: Path) -> Path:
 
 def write_summary(run: Path, table: pa.Table, *, made_of: bytes | None = None) -> None:
     """Write a run's summary; it appears whole or not at all."""
-    known = {_MADE_OF: _parts_of(run) if made_of is None else made_of}
+    made_of = _parts_of(run) if made_of is None else made_of
     scratch = run / f".{FILE}.{os.getpid()}"
     table = table.cast(SCHEMA).sort_by([("family", "ascending"), ("cell_id", "ascending")])
-    pq.write_table(
-        table.replace_schema_metadata(known),
-        scratch,
-        compression="zstd",
-        row_group_size=_ROWS,
-    )
+    table = table.replace_schema_metadata()
+    with pq.ParquetWriter(
+        scratch, table.schema, compression="zstd", write_page_checksum=True
+    ) as writer:
+        writer.write_table(table, row_group_size=_ROWS)
+        writer.add_key_value_metadata({_MADE_OF: made_of, SEAL.encode(): BLANK.encode()})
+    seal_footer(scratch)
     scratch.replace(run / FILE)
 
 
@@ -79,7 +81,9 @@ def _parts_of(run: Path) -> bytes:
 
 def _read_made_of(file: Path) -> bytes | None:
     try:
-        metadata = pq.read_schema(file).metadata or {}
-    except (OSError, pa.ArrowInvalid):
+        has_seal = check_footer(file)
+        opened = pq.ParquetFile(file)
+        check_opened(opened, has_seal=has_seal)
+    except (OSError, ValueError, pa.ArrowException):
         return None  # a summary is no evidence: what cannot be read is made again
-    return metadata.get(_MADE_OF)
+    return (opened.metadata.metadata or {}).get(_MADE_OF)

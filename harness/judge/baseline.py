@@ -12,7 +12,6 @@ import contextlib
 import datetime as dt
 import errno
 import hashlib
-import json
 import os
 import shutil
 import time
@@ -28,11 +27,14 @@ from harness.record import (
     SCHEMA_VERSION,
     TEXT_ORIGIN,
     asked_relation,
+    check_kinds,
     read_cells,
     read_fingerprints,
     read_prompts,
     read_run,
-    write_json,
+    read_sealed,
+    require,
+    write_sealed,
 )
 
 if TYPE_CHECKING:
@@ -95,6 +97,13 @@ _PRINT_COLUMNS: Final = (
 )
 
 
+_KEPT: Final = (
+    *("run_id", "packages", "python", "platform", "cpu", "cpu_capability", "commit", "selection"),
+)
+"""Of run.json."""
+_SAID: Final = ("packages", "run_id", "cells", "sha256")
+
+
 def is_baseline(path: Path) -> bool:
     """Say whether a folder claims to be a baseline."""
     if not path.is_dir() and any(path.parent.glob(f".{path.name}.*")):
@@ -116,6 +125,7 @@ def accept(run: Path, into: Path, *, reason: str) -> dict[str, Any]:
     refuse_forced(run, described)
     cells = read_cells(run)
     _refuse_part(run, described, len(cells))
+    require(run, described, *_KEPT)
     fingerprints = _slim(read_fingerprints(run))
     if fingerprints.empty:
         message = f"{run} has no fingerprints: no cell of it was measured; accept another run"
@@ -141,20 +151,13 @@ def accept(run: Path, into: Path, *, reason: str) -> dict[str, Any]:
         _write(frame, scratch / f"{name}.parquet")
     content = {
         "schema_version": SCHEMA_VERSION,
-        "run_id": described["run_id"],
         "reason": reason,
         "accepted": dt.datetime.now(dt.timezone.utc).isoformat(timespec="seconds"),
-        "packages": described["packages"],
-        "python": described["python"],
-        "platform": described["platform"],
-        "cpu": described["cpu"],
-        "cpu_capability": described["cpu_capability"],
-        "commit": described["commit"],
-        "selection": described["selection"],
+        **{name: described[name] for name in _KEPT},
         "cells": len(cells),
         "sha256": {name: _sha256(scratch / f"{name}.parquet") for name in TABLES},
     }
-    write_json(scratch / DESCRIPTION, content)
+    write_sealed(scratch / DESCRIPTION, content)
     _take_place(scratch, into)
     return content
 
@@ -239,17 +242,18 @@ def _read_once(
 ) -> tuple[dict[str, Any], pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     again = "accept it again from its run: harness baseline accept RUN"
     try:
-        described = json.loads((path / DESCRIPTION).read_text())
+        described = read_sealed(path / DESCRIPTION)
     except (OSError, ValueError) as error:
         message = f"{path / DESCRIPTION} cannot be read ({error}); {again}"
         raise RunFolderError(message) from error
-    if not isinstance(described, dict) or described.get("schema_version") != SCHEMA_VERSION:
-        found = described.get("schema_version") if isinstance(described, dict) else described
+    if (found := described.get("schema_version")) != SCHEMA_VERSION:
         message = (
             f"{path}: baseline of schema {found}, but should be {SCHEMA_VERSION}; another "
             f"question is never compared with this one's answer: {again}"
         )
         raise RunFolderError(message)
+    check_kinds(path / DESCRIPTION, described, then=again)
+    require(path / DESCRIPTION, described, *_SAID, then=again)
     frames = []
     for name in TABLES:
         file = path / f"{name}.parquet"
@@ -258,7 +262,7 @@ def _read_once(
                 message = f"{file} is not the one that was accepted (truncated?); {again}"
                 raise RunFolderError(message)
             frames.append(pq.read_table(file).to_pandas())
-        except (OSError, KeyError, pa.ArrowInvalid) as error:
+        except (OSError, KeyError, TypeError, pa.ArrowException) as error:
             message = f"{file} cannot be read ({error}); {again}"
             raise RunFolderError(message) from error
     cells, fingerprints, prompts = frames

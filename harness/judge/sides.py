@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Any
 from harness.case import Case
 from harness.errors import RunFolderError
 from harness.judge.baseline import is_baseline, read_baseline, refuse_forced
-from harness.record import TEXT_ORIGIN, read_cells, read_fingerprints, read_prompts, read_run
+from harness.record import (
+    TEXT_ORIGIN,
+    read_cells,
+    read_fingerprints,
+    read_prompts,
+    read_run,
+    require,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -54,6 +61,7 @@ def read_side(path: Path, *, name: str = "") -> Side:
         run = prompts
     else:
         described = read_run(path)
+        require(path, described, "packages")
         refuse_forced(path, described)
         cells = read_cells(path)
         fingerprints = read_fingerprints(path)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from harness.case import Case, Cell, Prompt
-from harness.errors import SelectionError, Unavailable
+from harness.errors import RunFolderError, SelectionError, Unavailable
 from harness.models.checkpoints import checkpoint_of
 from harness.models.checkpoints.folder import Checkpoint
+from harness.record import read_sealed, write_sealed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -42,7 +42,7 @@ class Question:
         return self.checkpoints[case.id]
 
     def write(self, file: Path) -> None:
-        """Write it as JSON, for a worker in another environment."""
+        """Write it as sealed JSON, for a worker in another environment."""
         content = {
             "cells": [
                 {
@@ -78,25 +78,40 @@ class Question:
             "absent": dict(self.absent),
             "exchange": str(self.exchange.resolve()) if self.exchange else None,
         }
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps(content))
+        write_sealed(file, content)
 
     @classmethod
     def read(cls, file: Path) -> Question:
-        """Read what `write` wrote."""
-        content = json.loads(file.read_text())
-        return cls(
-            cells=tuple(map(cell_of, content["cells"])),
-            checkpoints={
-                name: Checkpoint(**{**each, "path": Path(each["path"])})
-                for name, each in content["checkpoints"].items()
-            },
-            prompts={
-                name: tuple(map(prompt_of, prompts)) for name, prompts in content["prompts"].items()
-            },
-            absent=content["absent"],
-            exchange=Path(content["exchange"]) if content["exchange"] else None,
-        )
+        """Read what `write` wrote.
+
+        Raises:
+            RunFolderError: it cannot be read, or is not as it was written.
+        """
+        try:
+            content = read_sealed(file)
+            return cls(
+                cells=tuple(map(cell_of, content["cells"])),
+                checkpoints={
+                    name: Checkpoint(**{**each, "path": Path(each["path"])})
+                    for name, each in content["checkpoints"].items()
+                },
+                prompts={
+                    name: tuple(map(prompt_of, prompts))
+                    for name, prompts in content["prompts"].items()
+                },
+                absent=dict(content["absent"]),
+                exchange=Path(content["exchange"]) if content["exchange"] else None,
+            )
+        except (
+            OSError,
+            ValueError,
+            LookupError,
+            TypeError,
+            AttributeError,
+            OverflowError,
+        ) as error:
+            message = f"{file} is no question ({error!r}); next: delete it, and gate again"
+            raise RunFolderError(message) from error
 
 
 def cell_of(row: Mapping[Any, Any]) -> Cell:

@@ -30,6 +30,8 @@ MODULES: Final = {
 }
 WRONG: Final = 3
 """Exit code of a worker whose environment is not the one that was asked for."""
+REFUSED: Final = 2
+"""Exit code of a worker that could not be asked."""
 
 
 def main(arguments: list[str]) -> int:
@@ -49,7 +51,11 @@ def main(arguments: list[str]) -> int:
         shrink(json.loads(Path(known).read_text()), Path(folder))
         return 0
     question, run = rest
-    measure(Path(question), Path(run), failures=failures)
+    try:
+        measure(Path(question), Path(run), failures=failures)
+    except HarnessError as error:  # said in words, which whoever started this passes on
+        sys.stderr.write(f"{error}\n")
+        return REFUSED
     return 0
 
 

@@ -9,11 +9,12 @@ from filelock import FileLock
 from harness.provenance import gather
 from harness.record import (
     SCHEMA_VERSION,
+    Kind,
     has_part,
     point_latest,
     write_columns,
-    write_json,
     write_part,
+    write_sealed,
 )
 from harness.threads import one_thread
 
@@ -51,21 +52,28 @@ def open_run(
             **gather(),
         }
         write_columns(run)
-        write_json(run / "run.json", described)
+        write_sealed(run / "run.json", described)
         point_latest(run)
 
 
 def write_result(run: Path, result: CellResult) -> None:
     """Write a cell's rows; its own row comes last and says that the others are whole."""
     name = result.cell.id
-    if result.deltas:
-        write_part(run, "deltas", name, result.deltas)
-    if result.prompts:
-        write_part(run, "prompts", name, result.prompts)
-    if result.positions:
-        write_part(run, "positions", name, result.positions)
+    beside = []
+    kinds: dict[Kind, Sequence[Mapping[str, Any]]] = {
+        "deltas": result.deltas,
+        "prompts": result.prompts,
+        "positions": result.positions,
+    }
+    for kind, rows in kinds.items():
+        if rows:
+            write_part(run, kind, name, rows)
+            beside.append(f"{kind}/{name}")
     for part, rows in result.fingerprints.items():
+        if not rows:
+            continue
         # The cells of one case share those of their reference, and the first writes them.
-        if rows and (part == name or not has_part(run, "fingerprints", part)):
+        if part == name or not has_part(run, "fingerprints", part):
             write_part(run, "fingerprints", part, rows)
-    write_part(run, "cells", name, [result.row])
+        beside.append(f"fingerprints/{part}")
+    write_part(run, "cells", name, [result.row], beside=beside)

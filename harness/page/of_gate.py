@@ -86,7 +86,8 @@ def _moves(folder: Path, gate: Row, moved: list[Row]) -> dict[str, Any]:
     if old is None or new is None:
         return {}
     return {
-        row["cell_id"]: _by_site(row, old, new)
+        # By the axes of its own row: gate.json may have been edited.
+        row["cell_id"]: _by_site(old.cells[row["cell_id"]], old, new)
         for row in moved
         if row["cell_id"] in old.ports and row["cell_id"] in new.ports
     }

@@ -24,6 +24,7 @@ from harness.record import (
     read_positions,
     read_prompts,
     read_run,
+    require,
 )
 from harness.report.marks import named_families
 from harness.report.words import message_of
@@ -44,6 +45,7 @@ def data_of_run(run: Path) -> dict[str, Any]:
         RunFolderError: the folder is no run, or nothing of it was measured.
     """
     described, cells = read_run(run), read_cells(run).reset_index(drop=True)
+    require(run, described, "run_id")
     deltas, prompts, controls = read_deltas(run), read_prompts(run), read_controls(run)
     told = cells[~cells.verdict.isin(GREEN | {"unavailable"}) | (cells.verdict == "known")]
     return {

@@ -18,8 +18,8 @@ from harness.record.columns import (
     Row,
     schema_of,
 )
-from harness.record.describing import asked_relation, read_run, read_versions
-from harness.record.files import point_latest, write_json, write_text
+from harness.record.describing import asked_relation, check_kinds, read_run, read_versions, require
+from harness.record.files import point_latest, write_json, write_sealed, write_text
 from harness.record.packed import PACKED, Portion
 from harness.record.packing import KINDS, pack, write_run
 from harness.record.parts import finished_cells, has_part, portions_of
@@ -31,6 +31,7 @@ from harness.record.reading import (
     read_positions,
     read_prompts,
 )
+from harness.record.sealing import read_sealed
 from harness.record.writing import table_of, write_columns, write_part
 
 __all__ = [
@@ -47,6 +48,7 @@ __all__ = [
     "Portion",
     "Row",
     "asked_relation",
+    "check_kinds",
     "finished_cells",
     "has_part",
     "pack",
@@ -59,12 +61,15 @@ __all__ = [
     "read_positions",
     "read_prompts",
     "read_run",
+    "read_sealed",
     "read_versions",
+    "require",
     "schema_of",
     "table_of",
     "write_columns",
     "write_json",
     "write_part",
     "write_run",
+    "write_sealed",
     "write_text",
 ]

@@ -5,16 +5,23 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from harness.record.sealing import sealed_json
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
 
 def write_json(file: Path, content: object) -> None:
     """Write a JSON file; it appears whole or not at all."""
     write_text(file, json.dumps(content, indent=2, sort_keys=True))
+
+
+def write_sealed(file: Path, content: Mapping[str, Any]) -> None:
+    """Write a JSON file with its seal, for `read_sealed`; it appears whole or not at all."""
+    write_text(file, sealed_json(content))
 
 
 def write_text(file: Path, text: str) -> None:

@@ -21,6 +21,14 @@ import pyarrow.parquet as pq
 
 from harness.errors import RunFolderError
 from harness.record.columns import AXES_OF, SCHEMA_VERSION, Kind, encoding_of, plain_schema
+from harness.record.sealing import (
+    BLANK,
+    SEAL,
+    check_footer,
+    check_indices,
+    check_opened,
+    seal_footer,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -151,6 +159,7 @@ class Packed:
         """
         try:
             table = self.opened.read_row_groups(list(groups), columns=list(columns))
+            check_indices(table)
         except (OSError, pa.ArrowException) as error:
             raise RunFolderError(_unreadable(self.file, error)) from error
         # Checksums are of pages, not of their headers, where a bit that turned hides rows.
@@ -166,14 +175,16 @@ def open_packed(run: Path, kind: Kind) -> Packed | None:
     """Open the packed file of a kind; None if there is none.
 
     Raises:
-        RunFolderError: it is truncated, of another schema version, lacks a column, or has other
-            rows than its manifest says.
+        RunFolderError: it is truncated, its footer is not as it was written, it is of another
+            schema version, lacks a column, or has other rows than its manifest says.
     """
     file = run / kind / PACKED
     try:
+        has_seal = check_footer(file)
         opened = pq.ParquetFile(file, page_checksum_verification=True)
         known = opened.metadata.metadata or {}
         check_schema(file, kind, opened.schema_arrow, _NEXT)
+        check_opened(opened, has_seal=has_seal)
         listed = _unpacked(known[_MANIFEST])
         names, sizes, keys, alone = (listed[each] for each in ("names", "rows", "keys", "alone"))
         kinds = json.loads(known[_KINDS])
@@ -275,6 +286,8 @@ def write_packed(
                     listed["alone"].append(portion.name)
             _write_group(writer, group)
             writer.add_key_value_metadata({_MANIFEST: _packed(listed), _KINDS: json.dumps(kinds)})
+            writer.add_key_value_metadata({SEAL: BLANK})
+        seal_footer(scratch)
         _sync(scratch)
         scratch.replace(folder / PACKED)
         _sync(folder)

@@ -18,10 +18,12 @@ from harness.record.columns import Kind
 from harness.record.describing import read_run
 from harness.record.packed import PACKED, open_packed, write_packed
 from harness.record.parts import (
+    check_beside,
     files_of,
     finished_cells,
     in_order,
     in_threads,
+    name_of,
     packed_of,
     portion_of,
     read_ahead,
@@ -49,6 +51,7 @@ def pack(run: Path) -> int:
     try:
         with FileLock(run / ".packing", timeout=0):
             finished = finished_cells(run)
+            check_beside(run, {kind: set(map(name_of, files_of(run, kind))) for kind in KINDS})
             return sum(_pack(run, kind, finished) for kind in KINDS)
     except Timeout as error:
         message = f"{run} is being packed by another process; wait until it has done it"

@@ -6,6 +6,7 @@ the packed file holds under its name. It is the same, or newer.
 
 from __future__ import annotations
 
+import json
 import os
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -18,9 +19,11 @@ import pyarrow.parquet as pq
 from harness.errors import RunFolderError
 from harness.record.columns import Kind, plain_schema
 from harness.record.packed import ORDER, PACKED, Packed, Portion, check_schema, open_packed
+from harness.record.sealing import check_indices, check_opened, is_sealed
+from harness.record.writing import BESIDE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 _Found = TypeVar("_Found")
 
@@ -96,15 +99,20 @@ def packed_of(run: Path, kind: Kind) -> Packed | None:
 
 
 def open_file(file: Path, kind: Kind) -> pq.ParquetFile:
-    """Open a part that is a file. Arrow would fill a column that it lacks with nulls.
+    """Open a part that is a file, and see that it is as it was written.
+
+    Arrow would fill a column that it lacks with nulls.
 
     Raises:
-        RunFolderError: it is truncated, has other columns or another schema version.
+        RunFolderError: it is damaged, has other columns or another schema version.
         FileNotFoundError: it was packed since it was listed.
     """
     try:
-        opened = pq.ParquetFile(file, pre_buffer=False, page_checksum_verification=True)
+        content = file.read_bytes()
+        has_seal = is_sealed(content)
+        opened = pq.ParquetFile(pa.BufferReader(content))
         schema = opened.schema_arrow
+        check_opened(opened, has_seal=has_seal)
     except FileNotFoundError:
         raise
     except (OSError, ValueError, pa.ArrowException) as error:
@@ -126,6 +134,7 @@ def read_columns(
         # Parts are small and many: threads read several, and none is read by several.
         table = opened.read(columns=list(columns), use_threads=False).select(list(columns))
         table = table if table.schema.equals(schema) else table.cast(schema)
+        check_indices(table)
     except (OSError, ValueError, pa.ArrowException) as error:
         raise RunFolderError(_unreadable(file, error)) from error
     if table.num_rows != opened.metadata.num_rows:  # a page's header that is damaged hides rows
@@ -183,10 +192,57 @@ def portion_of(file: Path, kind: Kind) -> Portion:
     return Portion(name=name_of(file), key=key_of(kind, head), of_cell=own, read=read)
 
 
+def check_beside(
+    run: Path,
+    there: Mapping[Kind, Collection[str]],
+    *,
+    of: Callable[[str], bool] = lambda _: True,
+) -> None:
+    """See that the parts are there of which the cells that are files of their own are witness.
+
+    Args:
+        run: The run's folder.
+        there: The names of those that are, by the kinds that are asked for.
+        of: Which cells are asked for.
+
+    Raises:
+        RunFolderError: one is gone, or a cell's part cannot be read.
+    """
+    files = [file for file in files_of(run, "cells") if of(name_of(file))]
+    named = frozenset().union(*in_threads(_beside, files))
+    for kind, names in there.items():
+        start = f"{kind}/"
+        wanted = {part.removeprefix(start) for part in named if part.startswith(start)}
+        for name in sorted(wanted.difference(names)):
+            if not has_part(run, kind, name):  # it was not packed in between
+                message = (
+                    f"{run / kind / name}.parquet is gone, of a cell that has finished\n"
+                    "  next:    restore it from a copy; without one, delete the cell's part of "
+                    "cells/ and --resume the run, which measures it again"
+                )
+                raise RunFolderError(message)
+
+
+def _beside(file: Path) -> list[str]:
+    """Name the parts that were there when a cell's own part was written."""
+    try:
+        known = open_file(file, "cells").metadata.metadata or {}
+    except FileNotFoundError:  # packed since it was listed: then its manifest is witness
+        return []
+    named: list[str] = json.loads(known.get(BESIDE.encode(), b"[]"))
+    return named
+
+
 def portions_of(run: Path, kind: Kind) -> list[Portion]:
-    """Give all parts of a kind, packed or not, each to be read by itself, in their order."""
+    """Give all parts of a kind, packed or not, each to be read by itself, in their order.
+
+    Raises:
+        RunFolderError: one cannot be read, or is gone.
+    """
     files = files_of(run, kind)
     packed = packed_of(run, kind)
+    if kind != "cells":
+        check_beside(run, {kind: {*map(name_of, files), *(packed.parts if packed else ())}})
     found = in_threads(partial(portion_of, kind=kind), files)
     newer = {portion.name for portion in found}
     found += [each for each in (packed.portions() if packed else ()) if each.name not in newer]

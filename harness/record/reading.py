@@ -16,6 +16,7 @@ from harness.errors import RunFolderError, UsageError
 from harness.record.columns import AXES_OF, Kind, plain_schema
 from harness.record.describing import read_run
 from harness.record.parts import (
+    check_beside,
     files_of,
     finished_cells,
     in_threads,
@@ -177,6 +178,9 @@ def _tables(run: Path, asked: Asked) -> list[pa.Table]:
     packed = packed_of(run, asked.kind)
     newer = {name_of(file) for file in files}
     wanted = [file for file in files if asked.admits(name_of(file))]
+    if asked.kind != "cells":
+        there = {*newer, *(packed.parts if packed else ())}
+        check_beside(run, {asked.kind: there}, of=asked.admits)
     is_packed = packed is not None and any(map(asked.admits, packed.parts))
     if not wanted and not is_packed and (asked.kind == "cells" or not finished_cells(run)):
         message = f"{run} has no {asked.kind}: no cell of it finished; run it again, or --resume it"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
@@ -11,7 +10,7 @@ from xml.etree import ElementTree as ET
 from rich.table import Table
 
 from harness.judge.gate import VERDICTS
-from harness.record import write_text
+from harness.record import write_sealed, write_text
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,13 +39,9 @@ _STYLES: Final = {True: "red", False: ""}
 
 def write_gate(gate: Gate, out: Path) -> None:
     """Write gate.json, gate.md and gate.xml (JUnit) into a folder."""
-    texts = {
-        "gate.json": json.dumps(as_json(gate), indent=1, allow_nan=False),
-        "gate.md": markdown(gate),
-        "gate.xml": junit(gate),
-    }
-    for name, text in texts.items():
-        write_text(out / name, text)
+    write_sealed(out / "gate.json", as_json(gate))
+    write_text(out / "gate.md", markdown(gate))
+    write_text(out / "gate.xml", junit(gate))
 
 
 def as_json(gate: Gate) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from shlex import quote
 from typing import TYPE_CHECKING, Any, Final
 
 from harness.judge.controls import uncaught
-from harness.record import RED, VERDICTS, read_cells, read_controls, read_run
+from harness.record import RED, VERDICTS, read_cells, read_controls, read_run, require
 from harness.report.gate_rows import gate_json
 from harness.report.markdown import named, quoted, table
 from harness.report.marks import spec_in_shell
@@ -130,6 +130,7 @@ def run_markdown(run: Path) -> str:
         RunFolderError: the folder is no run, or no cell of it was measured.
     """
     described, cells = read_run(run), read_cells(run)
+    require(run, described, "run_id")
     controls = read_controls(run)
     red = cells[cells.verdict.isin(RED)]
     alarms = uncaught(cells, controls)

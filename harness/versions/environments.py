@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import shutil
 import tempfile
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from importlib.metadata import distributions
@@ -19,6 +18,7 @@ from packaging.utils import canonicalize_name
 
 from harness.cache import folder_of
 from harness.errors import EnvironmentUnavailable, RequirementError
+from harness.record import read_sealed, write_sealed
 from harness.versions.installer import pip_settings, run_uv
 from harness.versions.interpreters import find_interpreter
 from harness.versions.resolving import Lock, versions_in
@@ -30,6 +30,13 @@ if TYPE_CHECKING:
 
 ALL: Final = "all"
 _SEAL: Final = "environment.json"
+_SEALED: Final = {
+    "lock": str,
+    "python": str,
+    "python_version": str,
+    "requirements": list,
+    "contents": list,
+}
 _KEY_LENGTH: Final = 16  # hex digits of sha256: 64 bits; the seal's lock is compared as well
 _DONORS: Final = 3  # each costs a walk of 0.3 s, and the nearest has nearly all that is shared
 _COMPILED: Final = "__pycache__"
@@ -95,7 +102,11 @@ def environment_for(lock: Lock, *, progress: Callable[[str], None] = _say_nothin
 
 
 def environments() -> list[Environment]:
-    """Give the environments that are kept, the one used last first."""
+    """Give the environments that are kept, the one used last first.
+
+    Raises:
+        EnvironmentUnavailable: the seal of one is damaged; says which, and how it is removed.
+    """
     folder = folder_of("environments")
     return sorted(map(_opened, _kept(folder)), key=lambda each: each.used, reverse=True)
 
@@ -154,7 +165,7 @@ def _build(final: Path, lock: Lock, interpreter: Interpreter) -> None:
             "built": datetime.now(tz=timezone.utc).isoformat(timespec="seconds"),
             "contents": _contents(scratch),
         }
-        (scratch / _SEAL).write_text(json.dumps(seal, indent=1))
+        write_sealed(scratch / _SEAL, seal)
         scratch.rename(final)
 
 
@@ -163,8 +174,11 @@ def _donors(folder: Path, interpreter: Interpreter, versions: dict[str, str]) ->
     def shared(seal: dict[str, Any]) -> int:
         return len(versions.items() & versions_in(seal["lock"]).items())
 
-    seals = ((path, _seal_of(path)) for path in _kept(folder))
-    same = [(path, seal) for path, seal in seals if seal["python"] == interpreter.tag]
+    same = []
+    for path in _kept(folder):
+        with suppress(EnvironmentUnavailable):  # one whose seal is damaged lends nothing
+            same.append((path, _seal_of(path)))
+    same = [(path, seal) for path, seal in same if seal["python"] == interpreter.tag]
     same.sort(key=lambda each: shared(each[1]), reverse=True)
     return [path for path, _ in same[:_DONORS]]
 
@@ -199,20 +213,26 @@ def _uv(arguments: list[str], folder: Path) -> None:
 
 
 def _what_is_wrong(final: Path, lock: str) -> str:
-    # Not every file is read, which would take longer than a build: what an accident or a stray
-    # `pip install` does shows in the names at the top of site-packages and in the versions.
     if not final.exists():
         return "it is not there"
     try:
-        seal = _seal_of(final)
-        if seal["lock"] != lock:
-            return "it is sealed for another lock"
-        if not _python_in(final).exists():
-            return "its Python is gone"
-        if seal["contents"] != _contents(final):
-            return "its packages are not those that were sealed"
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        return f"its seal cannot be read ({error!r})"
+        return _what_is_not_as_sealed(final, lock)
+    except EnvironmentUnavailable:
+        return f"its seal {_SEAL} cannot be read"
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        return f"its packages cannot be read ({error!r})"
+
+
+def _what_is_not_as_sealed(final: Path, lock: str) -> str:
+    # Not every file is read, which would take longer than a build: what an accident or a stray
+    # `pip install` does shows in the names at the top of site-packages and in the versions.
+    seal = _seal_of(final)
+    if seal["lock"] != lock:
+        return "it is sealed for another lock"
+    if not _python_in(final).exists():
+        return "its Python is gone"
+    if seal["contents"] != _contents(final):
+        return "its packages are not those that were sealed"
     return _lacks(final, lock)
 
 
@@ -235,7 +255,10 @@ def _contents(folder: Path) -> list[str]:
 def _packages_in(folder: Path) -> Path:
     if os.name == "nt":
         return folder / "Lib" / "site-packages"
-    return next(folder.glob("lib/python*/site-packages"))
+    for found in folder.glob("lib/python*/site-packages"):
+        return found
+    message = f"{folder} has no site-packages"
+    raise FileNotFoundError(message)
 
 
 def _python_in(folder: Path) -> Path:
@@ -247,7 +270,25 @@ def _kept(folder: Path) -> list[Path]:
 
 
 def _seal_of(folder: Path) -> dict[str, Any]:
-    return json.loads((folder / _SEAL).read_text())  # type: ignore[no-any-return]
+    """Read what an environment was sealed with.
+
+    Raises:
+        EnvironmentUnavailable: it cannot be read, or is not as it was written.
+    """
+    file = folder / _SEAL
+    try:
+        seal: dict[str, Any] = read_sealed(file)
+        wrong = [name for name, kind in _SEALED.items() if not isinstance(seal.get(name), kind)]
+        versions_in("" if wrong else seal["lock"])
+    except (OSError, ValueError, RequirementError) as error:
+        raise EnvironmentUnavailable(_unreadable(file, error)) from error
+    if wrong:
+        raise EnvironmentUnavailable(_unreadable(file, f"no {', '.join(wrong)}"))
+    return seal
+
+
+def _unreadable(seal: Path, why: object) -> str:
+    return f"{seal} cannot be read ({why}); next: harness env remove {seal.parent.name}"
 
 
 def _opened(folder: Path) -> Environment:

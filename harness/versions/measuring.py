@@ -7,6 +7,7 @@ import json
 import sys
 import tempfile
 import threading
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 from packaging.utils import canonicalize_name
 
 from harness.errors import EnvironmentUnavailable
-from harness.record import finished_cells
+from harness.record import finished_cells, read_sealed, write_sealed
 from harness.surroundings import without_secrets
 from harness.versions.environments import Environment, environment_for
 from harness.versions.resolving import lock_for, parse_spec
@@ -114,8 +115,9 @@ def import_failures(subject: Subject) -> dict[str, str]:
     kept = subject.environment.path / _IMPORTS
     keep = subject.environment.key != CURRENT
     if keep and kept.is_file():
-        stored: dict[str, str] = json.loads(kept.read_text())
-        return stored
+        with suppress(ValueError):  # what is not as it was written is asked anew
+            stored: dict[str, str] = read_sealed(kept)
+            return stored
     with tempfile.TemporaryDirectory() as folder:
         expected = _expectation(subject, Path(folder))
         finished = run_in(
@@ -124,7 +126,7 @@ def import_failures(subject: Subject) -> dict[str, str]:
         _check(finished.returncode, finished.stderr, subject)
         found: dict[str, str] = json.loads(finished.stdout.splitlines()[-1])
     if keep:
-        kept.write_text(json.dumps(found))
+        write_sealed(kept, found)
     return found
 
 

@@ -39,6 +39,7 @@ _LOCKED: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9.+!_-]+")
 _SPACES: Final = re.compile(r"\s*(~=|===?|!=|<=|>=|<|>|,)\s*")
 _UNSATISFIABLE: Final = 1  # uv's exit code for a resolution that has no solution; 2 is any other
 _ROUNDS: Final = 4  # of pins that change what is resolved, which changes the pins; two is usual
+_PIN: Final = ("package", "versions", "requirement", "reason")
 _SHOWN_RELEASES: Final = 3  # the newest, in a message
 
 
@@ -219,16 +220,30 @@ def lock_difference(old: str, new: str) -> tuple[Change, ...]:
 @cache
 def known_pins() -> tuple[Pin, ...]:
     """Give the rows of pins.csv: older stacks that need more than their metadata says."""
-    with Path(__file__).with_name("pins.csv").open(encoding="utf-8", newline="") as stream:
-        return tuple(
-            Pin(
-                package=row["package"],
-                versions=row["versions"],
-                requirement=row["requirement"],
-                reason=row["reason"],
-            )
-            for row in csv.DictReader(stream)
+    return pins_in(Path(__file__).with_name("pins.csv"))
+
+
+def pins_in(file: Path) -> tuple[Pin, ...]:
+    """Give the rows of a file of pins.
+
+    Raises:
+        RequirementError: it cannot be read, or a row has no package, versions and requirement.
+    """
+    try:
+        with file.open(encoding="utf-8", newline="") as stream:
+            rows = list(csv.DictReader(stream, strict=True))
+        pins = tuple(Pin(**{name: row[name].strip() for name in _PIN}) for row in rows)
+        for pin in pins:
+            Requirement(f"{pin.package}{pin.versions}")
+            Requirement(pin.requirement)
+    except (OSError, ValueError, KeyError, AttributeError, csv.Error) as error:
+        message = (
+            f"{file} cannot be read ({error!r})\n"
+            f"  allowed: rows of {', '.join(_PIN)}\n"
+            "  next:    restore it: install the harness again"
         )
+        raise RequirementError(message) from error
+    return pins
 
 
 def pins_for(named: Iterable[str], versions: dict[str, str]) -> tuple[Pin, ...]:

@@ -13,6 +13,7 @@ from harness.history.reading import history_of
 from harness.page.writing import write_page
 
 RUNS, NIGHTS, ROWS = 60, 365, 20_000
+SHARD = {"index": 1, "count": 4, "cells": 2, "of": 8, "whole": "d"}
 
 
 def steps_in(folder):
@@ -90,9 +91,10 @@ def test_a_cell_that_did_not_run_says_nothing_of_its_checkpoint(write_night, cel
         ({"schema_version": 3}, "schema_version=3"),
         ({"selection": {"family": ["gpt2"]}}, "something else"),
         ({"plan": {"relation": "equal"}}, "something else"),
-        ({"started": None}, "when it began"),
-        ({"shard": {"index": 1, "count": 4}}, "a part of a run"),
-        ({"merged": {"missing": ["shard 2/4 is missing"]}}, "a part of a run"),
+        ({"started": None}, "started=None, but should be str"),
+        ({"started": "today"}, "when it began"),
+        ({"shard": SHARD}, "a part of a run"),
+        ({"merged": {"of": 8, "missing": ["shard 2/4 is missing"]}}, "a part of a run"),
     ],
 )
 def test_runs_that_cannot_be_compared_are_left_out_and_said(odd, reason, write_night, cells):

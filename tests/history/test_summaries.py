@@ -1,11 +1,15 @@
 """A run's summary: made of its parts, and made anew when these are others."""
 
+import contextlib
+import shutil
+
 import pyarrow.parquet as pq
 import pytest
 
+import harness
 from harness.errors import RunFolderError
 from harness.history.summaries import FILE, summary_of
-from harness.record import COLUMNS, SCHEMA_VERSION, write_json, write_part
+from harness.record import COLUMNS, SCHEMA_VERSION, read_run, write_json, write_part
 
 
 def cell(name, family):
@@ -54,3 +58,42 @@ def test_a_run_without_a_cell_has_none(tmp_path):
     write_json(tmp_path / "run.json", {"schema_version": SCHEMA_VERSION})
     with pytest.raises(RunFolderError, match="no cell of it finished"):
         summary_of(tmp_path)
+
+
+@pytest.fixture
+def night(run):
+    """Give the same run in a folder of runs."""
+    there = shutil.copytree(run, run / "runs" / "night")
+    write_json(there / "run.json", {**read_run(run), "started": "2026-01-01T03:17:00+00:00"})
+    return there
+
+
+def rows(night):
+    return repr(harness.read_history(night.parent).to_dict("records"))
+
+
+def test_a_bit_that_turned_in_a_summary_is_made_good_or_told(night):
+    file = summary_of(night)
+    content, before = file.read_bytes(), rows(night)
+    for bit in range(0, len(content) * 8, 331):
+        changed = bytearray(content)
+        changed[bit // 8] ^= 1 << bit % 8
+        file.write_bytes(changed)
+        with contextlib.suppress(RunFolderError):
+            assert rows(night) == before
+
+
+def test_a_damaged_page_of_a_summary_is_told_by_its_name(night):
+    file = summary_of(night)
+    content = bytearray(file.read_bytes())
+    content[40] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(RunFolderError, match=r"summary\.parquet cannot be read .*made again"):
+        rows(night)
+
+
+def test_a_run_that_lost_its_run_json_is_left_out_by_name(night):
+    other = shutil.copytree(night, night.with_name("other"))
+    assert harness.read_history(night.parent).attrs["left_out"] == {}
+    (other / "run.json").unlink()
+    assert "is not a run" in harness.read_history(night.parent).attrs["left_out"]["other"]

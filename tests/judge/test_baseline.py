@@ -9,7 +9,7 @@ from harness.errors import RunFolderError, UsageError
 from harness.judge.baseline import DESCRIPTION, TABLES, accept, is_baseline, read_baseline
 from harness.judge.gate import gate
 from harness.judge.sides import read_side
-from harness.record import SCHEMA_VERSION
+from harness.record import SCHEMA_VERSION, read_run, read_sealed, write_sealed
 
 IDS = [cell.id for cell in SDPA]
 
@@ -29,8 +29,7 @@ def accepted(whole, tmp_path):
 
 
 def described(folder, **changes):
-    content = {**json.loads((folder / DESCRIPTION).read_text()), **changes}
-    (folder / DESCRIPTION).write_text(json.dumps(content))
+    write_sealed(folder / DESCRIPTION, {**read_sealed(folder / DESCRIPTION), **changes})
 
 
 def refused(folder, match):
@@ -111,8 +110,7 @@ def test_a_run_in_which_nothing_was_measured_is_not_accepted(recorded, tmp_path)
 def forced(recorded, tmp_path):
     """Give a run that was forced to compare every site as it is."""
     run = shutil.copytree(recorded(), tmp_path / "forced")
-    content = json.loads((run / "run.json").read_text())
-    (run / "run.json").write_text(json.dumps({**content, "plan": {"relation": "equal"}}))
+    write_sealed(run / "run.json", {**read_run(run), "plan": {"relation": "equal"}})
     return run
 
 
@@ -192,7 +190,26 @@ def test_a_description_that_cannot_be_read_is_refused(content, accepted):
 
 
 def test_a_description_without_its_sums_is_refused(accepted):
-    content = json.loads((accepted / DESCRIPTION).read_text())
+    content = read_sealed(accepted / DESCRIPTION)
     del content["sha256"]
+    write_sealed(accepted / DESCRIPTION, content)
+    refused(accepted, r"baseline\.json does not say its sha256")
+
+
+@pytest.mark.parametrize("odd", [[], {"cells": 7}, "x"])
+def test_sums_that_are_none_are_refused(odd, accepted):
+    described(accepted, sha256=odd)
+    refused(accepted, r"cells\.parquet (cannot be read|is not the one)")
+
+
+@pytest.mark.parametrize("name", ["reason", "run_id", "packages", "sha256"])
+def test_a_description_of_which_a_word_was_changed_is_refused(name, accepted):
+    file = accepted / DESCRIPTION
+    file.write_text(file.read_text().replace(f'"{name}"', f'"{name[:-1]}"'))
+    refused(accepted, r"baseline\.json cannot be read \(it is not as it was written")
+
+
+def test_a_description_without_a_seal_as_older_ones_are_is_read(accepted):
+    content = read_sealed(accepted / DESCRIPTION)
     (accepted / DESCRIPTION).write_text(json.dumps(content))
-    refused(accepted, r"cells\.parquet cannot be read")
+    assert read_baseline(accepted)[0] == content

@@ -3,9 +3,10 @@ import json
 import pytest
 
 from harness.case import Case, Cell, Limitation, Prompt
-from harness.errors import SelectionError, Unavailable
+from harness.errors import RunFolderError, SelectionError, Unavailable
 from harness.measure.question import Question, ask, ask_again, cell_of, prompt_of
 from harness.models.checkpoints import checkpoint_of
+from harness.record import read_sealed, write_sealed
 
 PROMPT = Prompt(tokens=((5, 6), (0, 7)), attention_mask=((1, 1), (0, 1)), origin="a test")
 LIMITED = Limitation(outcome="raises", reason="r", link="l", until="pytest>9999", words="w")
@@ -33,7 +34,7 @@ def test_a_question_is_read_as_it_was_written(question, tmp_path):
 def test_a_written_question_is_plain_json(question, tmp_path):
     question.write(tmp_path / "question.json")
     content = json.loads((tmp_path / "question.json").read_text())
-    assert content.keys() == {"cells", "checkpoints", "prompts", "absent", "exchange"}
+    assert content.keys() == {"cells", "checkpoints", "prompts", "absent", "exchange", "seal"}
     assert content["cells"][0]["family"] == "gpt2"
 
 
@@ -131,3 +132,27 @@ def test_a_checkpoint_that_another_release_made_is_taken_as_it_is():
     found = ask(cells, drawn=0, seed=0, made={new.id: made, lost.id: "it does not build"})
     assert found.checkpoints == {new.id: made}
     assert found.absent == {lost.id: "it does not build"}
+
+
+def test_a_question_of_which_a_bit_turned_is_refused(question, tmp_path):
+    file = tmp_path / "question.json"
+    question.write(file)
+    content = file.read_bytes()
+    for bit in range(0, len(content) * 8, 997):
+        changed = bytearray(content)
+        changed[bit // 8] ^= 1 << bit % 8
+        file.write_bytes(changed)
+        with pytest.raises(RunFolderError, match=r"question\.json is no question .*delete it"):
+            Question.read(file)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("cells", [{}]), ("prompts", {"a": [7]}), ("checkpoints", 7), ("absent", 7), ("exchange", 7)],
+)
+def test_a_question_with_an_entry_that_is_none_is_refused(name, value, question, tmp_path):
+    file = tmp_path / "question.json"
+    question.write(file)
+    write_sealed(file, read_sealed(file) | {name: value})
+    with pytest.raises(RunFolderError, match=r"question\.json is no question"):
+        Question.read(file)

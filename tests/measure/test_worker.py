@@ -191,3 +191,12 @@ def test_the_bootstrap_brings_in_the_package_and_nothing_of_what_it_lies_in(else
 def test_what_lies_beside_the_package_cannot_be_imported(elsewhere):
     (elsewhere / "shown.py").write_text("import stray")
     assert "No module named 'stray'" in started(elsewhere, "harness.shown").stderr
+
+
+def test_a_question_that_is_none_is_refused_in_words_and_not_by_a_traceback(tmp_path, capsys):
+    expected, question = tmp_path / "expected.json", tmp_path / "question.json"
+    expected.write_text("{}")
+    question.write_text("{")
+    arguments = ["measure", str(expected), str(question), str(tmp_path / "run")]
+    assert worker.main(arguments) == worker.REFUSED
+    assert capsys.readouterr().err.startswith(f"{question} is no question")

@@ -1,6 +1,7 @@
 """The page of a gate with two regressions, opened in a real browser."""
 
 import dataclasses
+import shutil
 
 import pytest
 from planting import SDPA, SITE, cells_of, record, rounded, scaled
@@ -9,6 +10,7 @@ from harness.errors import RunFolderError
 from harness.judge.gate import gate
 from harness.judge.sides import read_side
 from harness.page.writing import data_of, write_page
+from harness.record import read_sealed, write_sealed
 from harness.report.gates import write_gate
 
 OTHERS = cells_of("bridge", dtypes=("exact",))
@@ -78,6 +80,16 @@ def test_a_gate_whose_sides_are_gone_still_has_its_table(folder, tmp_path, opene
     page.keyboard.press("n")
     page.wait_for_selector("#who")
     assert page.locator("#map").count() == 0
+
+
+def test_axes_that_were_edited_in_a_gate_do_not_blame_its_sides(folder, tmp_path):
+    other = shutil.copytree(folder, tmp_path / "a-gate")
+    before, gate_json = data_of(folder)["moves"], read_sealed(folder / "gate.json")
+    for cell in gate_json["cells"]:
+        cell["variant"] = "another"
+    write_sealed(other / "gate.json", gate_json)
+    assert before == data_of(other)["moves"]
+    assert SDPA[0].id in before
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"schema_version": 99}', "{"])

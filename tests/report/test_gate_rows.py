@@ -9,6 +9,7 @@ import pytest
 import harness
 from harness.errors import RunFolderError
 from harness.judge.gate import Change, Gate, GateCell
+from harness.record import read_sealed, write_sealed
 from harness.report.gates import write_gate
 
 
@@ -79,3 +80,52 @@ def test_what_is_no_gate_is_refused(text, tmp_path):
         (tmp_path / "gate.json").write_text(text)
     with pytest.raises(RunFolderError, match=r"no gate|schema_version=99"):
         harness.read_gate(tmp_path)
+
+
+def test_a_bit_that_turned_in_a_gate_is_told(folder):
+    file = folder / "gate.json"
+    content = file.read_bytes()
+    harness.read_gate(folder)
+    for bit in range(5, len(content) * 8, 2003):
+        changed = bytearray(content)
+        changed[bit // 8] ^= 1 << bit % 8
+        file.write_bytes(changed)
+        with pytest.raises(RunFolderError, match=r"gate\.json is no gate .*next: harness gate"):
+            harness.read_gate(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("cells", 7), ("overall", None), ("counts", []), ("packages", [{"name": "torch"}])],
+)
+def test_a_gate_with_an_entry_of_another_type_is_refused(name, value, folder):
+    write_sealed(folder / "gate.json", read_sealed(folder / "gate.json") | {name: value})
+    with pytest.raises(RunFolderError, match="is no gate"):
+        harness.read_gate(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("drift", "much"),
+        ("drift", 10**400),
+        ("moved_by", [None]),
+        ("prompt", {"tokens": [[1]]}),
+        ("lost_sites", [["x"]]),
+        ("worse", "no"),
+        ("verdict", "fine"),
+        ("error_ratio", {"old": 1.0}),
+    ],
+)
+def test_a_gate_with_a_cell_that_none_writes_is_refused(name, value, folder):
+    gate = read_sealed(folder / "gate.json")
+    gate["cells"][0][name] = value
+    write_sealed(folder / "gate.json", gate)
+    with pytest.raises(RunFolderError, match="is no gate"):
+        harness.read_gate(folder)
+
+
+def test_a_gate_without_a_seal_as_older_ones_are_is_read(folder):
+    before = harness.read_gate(folder)
+    (folder / "gate.json").write_text(json.dumps(read_sealed(folder / "gate.json")))
+    assert harness.read_gate(folder).equals(before)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from harness.errors import EnvironmentUnavailable, RequirementError
+from harness.record import read_sealed, write_sealed
 from harness.versions.environments import (
     ALL,
     Environment,
@@ -173,7 +174,23 @@ def cut_the_seal(environment):
 
 def seal_another_lock(environment):
     seal = environment.path / "environment.json"
-    seal.write_text(json.dumps({**json.loads(seal.read_text()), "lock": "port==2.0\n"}))
+    write_sealed(seal, {**read_sealed(seal), "lock": "port==2.0\n"})
+
+
+def lose_all_packages(environment):
+    shutil.rmtree(packages_of(environment))
+
+
+def lose_a_name(environment):
+    file = packages_of(environment) / "port-1.0.dist-info" / "METADATA"
+    text = file.read_text().replace("Name:", "Nome:")
+    file.unlink()
+    file.write_text(text)
+
+
+def change_a_word_of_the_seal(environment):
+    seal = environment.path / "environment.json"
+    seal.write_text(seal.read_text().replace("python_version", "python-version"))
 
 
 @pytest.mark.parametrize(
@@ -186,6 +203,9 @@ def seal_another_lock(environment):
         lose_the_python,
         cut_the_seal,
         seal_another_lock,
+        lose_all_packages,
+        lose_a_name,
+        change_a_word_of_the_seal,
     ],
 )
 def test_an_environment_that_was_tampered_with_is_noticed_and_built_anew(lock, tamper):
@@ -204,6 +224,27 @@ def test_a_package_that_cannot_be_installed_is_told_in_the_words_of_uv(lock, tmp
     with pytest.raises(EnvironmentUnavailable, match=r"(?s)port==7\.7.*next:"):
         environment_for(absent)
     assert left_in(tmp_path / "cache" / "environments") == []
+
+
+@pytest.mark.parametrize("harm", [cut_the_seal, change_a_word_of_the_seal])
+def test_a_damaged_seal_is_told_by_the_list_and_lends_nothing_to_another(lock, harm):
+    environment = environment_for(lock)
+    harm(environment)
+    with pytest.raises(EnvironmentUnavailable, match=rf"env remove {environment.key}"):
+        environments()
+    other = Lock(text="base==1.0\n", requirements=("base",), python=lock.python)
+    assert environment_for(other).versions == {"base": "1.0"}
+    assert remove(environment.key) == (environment.key,)
+    assert len(environments()) == 1
+
+
+def test_an_environment_without_a_seal_of_its_seal_as_older_ones_are_is_used(lock):
+    environment = environment_for(lock)
+    seal = environment.path / "environment.json"
+    seal.write_text(json.dumps(read_sealed(seal)))
+    said = []
+    assert environment_for(lock, progress=said.append) == environment
+    assert said == []
 
 
 def test_environments_are_listed_with_the_last_used_first_and_removed(lock):

@@ -120,6 +120,18 @@ def test_what_does_not_import_is_asked_once_of_an_environment_and_each_time_of_t
     assert len(asked) == 3
 
 
+@pytest.mark.parametrize("text", ["", "[]", "{", '{"seal": "x"}'])
+def test_what_is_kept_of_imports_and_is_damaged_is_asked_again(text, runs, index):
+    asked, ending = runs
+    index.add("port", "1.0")
+    built = subject("port", progress=str)
+    ending["stdout"] = json.dumps(FAILURES)
+    assert import_failures(built) == FAILURES
+    (built.environment.path / "imports.json").write_text(text)
+    assert [import_failures(built) for _ in range(2)] == [FAILURES, FAILURES]
+    assert len(asked) == 2
+
+
 @pytest.mark.parametrize(
     ("stderr", "told"), [("one\nlast words", "last words"), ("", "it said nothing")]
 )

@@ -14,6 +14,7 @@ from harness.versions.resolving import (
     lock_for,
     parse_spec,
     pins_for,
+    pins_in,
     versions_in,
 )
 
@@ -171,6 +172,30 @@ def test_each_pin_is_a_requirement_with_a_reason():
 def test_an_older_stack_is_pinned_to_what_it_was_run_with(release, pinned):
     pins = pins_for(["transformer-lens"], {"transformer-lens": release})
     assert pinned in [pin.requirement for pin in pins]
+
+
+HEAD = "package,versions,requirement,reason\n"
+ROW = 'torch,"<2",numpy<2,"it was run so"\n'
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "package,versions,requirement\ntorch,<2,numpy<2\n",
+        HEAD + "torch,<2\n",
+        HEAD + ROW.replace("<2", "<<2"),
+        HEAD + ROW.replace("torch", "to rch"),
+        HEAD + '"torch,<2',
+        HEAD + ROW + "\x00\xff",
+    ],
+)
+def test_pins_that_are_none_are_refused_by_their_file(text, tmp_path):
+    file = tmp_path / "pins.csv"
+    file.write_text(HEAD + ROW)
+    assert pins_in(file)[0].requirement == "numpy<2"
+    file.write_text(text, encoding="latin-1")
+    with pytest.raises(RequirementError, match=r"(?s)pins\.csv cannot be read.*next:"):
+        pins_in(file)
 
 
 @pytest.mark.parametrize("release", ["3.9.0", "4.3.0"])

@@ -18,6 +18,7 @@ from safetensors import SafetensorError, safe_open
 from harness.cache import folder_of
 from harness.errors import CheckpointError
 from harness.models.checkpoints.inspecting import inspect
+from harness.record.sealing import read_sealed, sealed_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -40,8 +41,17 @@ class Checkpoint:
 
     @property
     def config(self) -> dict[str, Any]:
-        """Read config.json."""
-        return json.loads((self.path / "config.json").read_text())  # type: ignore[no-any-return]
+        """Read config.json.
+
+        Raises:
+            CheckpointError: it cannot be read, or is no table.
+        """
+        file = self.path / "config.json"
+        try:
+            return read_sealed(file)  # it has no seal of its own
+        except (OSError, ValueError) as error:
+            message = f"{file}: not a config ({error}); delete {self.path} and make it anew"
+            raise CheckpointError(message) from error
 
 
 def cache_folder() -> Path:
@@ -136,14 +146,17 @@ def scratch_beside(final: Path) -> Iterator[Path]:
 
 def _seal(folder: Path) -> None:
     digests = {file.name: sha256_of(file) for file in sorted(folder.iterdir())}
-    (folder / _SEAL).write_text(json.dumps(digests, indent=1))
+    (folder / _SEAL).write_text(sealed_json(digests), encoding="utf-8")
 
 
 def _unseal(folder: Path) -> Checkpoint:
     try:
-        digests: dict[str, str] = json.loads((folder / _SEAL).read_text())
+        digests: dict[str, str] = read_sealed(folder / _SEAL)
     except (OSError, ValueError) as error:
-        message = f"{folder}: the seal {_SEAL} cannot be read ({error}); delete the folder"
+        message = (
+            f"{folder}: the seal {_SEAL} cannot be read ({error})\n"
+            f"  next:    delete {folder} and run again; it will be made anew"
+        )
         raise CheckpointError(message) from error
     for name, expected in digests.items():
         file = folder / name

@@ -1,3 +1,4 @@
+import json
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -9,6 +10,7 @@ from safetensors.torch import save_file
 
 from harness.errors import CheckpointError
 from harness.models.checkpoints.folder import cache_folder, cached, open_folder
+from harness.record import read_sealed
 
 
 def write_checkpoint(folder: Path) -> None:
@@ -156,4 +158,44 @@ def test_a_shard_that_only_the_index_knows_is_named(mine):
 def test_an_index_that_is_none_is_named(mine, content):
     (mine / "model.safetensors.index.json").write_text(content)
     with pytest.raises(CheckpointError, match=r"index\.json: not an index of shards"):
+        open_folder(mine)
+
+
+@pytest.mark.parametrize("word", ["model.safetensors", "config.json"])
+def test_a_seal_that_lost_a_file_is_refused(sealed, word):
+    seal = sealed / "sha256.json"
+    left = {name: digest for name, digest in json.loads(seal.read_text()).items() if name != word}
+    seal.write_text(json.dumps(left, indent=1))
+    with pytest.raises(CheckpointError, match=r"(?s)the seal sha256\.json cannot be read.*next:"):
+        reopen()
+
+
+def test_a_seal_that_is_not_sealed_itself_as_older_ones_are_is_read(sealed):
+    seal = sealed / "sha256.json"
+    seal.write_text(json.dumps(read_sealed(seal)))
+    reopen()
+
+
+@pytest.mark.parametrize("text", ["", "[]", "7", '{"model_type": ', "\x00"])
+def test_a_config_that_is_none_is_told_when_it_is_read(mine, text):
+    assert open_folder(mine).config == {"model_type": "gpt2"}
+    (mine / "config.json").write_text(text)
+    with pytest.raises(CheckpointError, match=r"config\.json: not a config .*make it anew"):
+        _ = open_folder(mine).config
+
+
+@pytest.mark.parametrize("shard", ["other.safetensors", "1" * 999, "../mine/model.safetensors", 7])
+def test_an_index_of_what_is_not_in_the_folder_is_refused(mine, shard):
+    index = mine / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {"weight": "model.safetensors"}}))
+    open_folder(mine)
+    index.write_text(json.dumps({"weight_map": {"weight": shard}}))
+    with pytest.raises(CheckpointError, match="the index names"):
+        open_folder(mine)
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"weight_map": 7}', "{}"])
+def test_an_index_that_is_none_is_refused(mine, text):
+    (mine / "model.safetensors.index.json").write_text(text)
+    with pytest.raises(CheckpointError, match=r"not an index of shards .*make it anew"):
         open_folder(mine)
