@@ -2,7 +2,6 @@
 
 import ast
 import dataclasses
-import json
 import re
 import shutil
 import sys
@@ -17,7 +16,7 @@ from harness.judge.sides import read_side
 from harness.measure.references import References
 from harness.measure.run import Plan, measure_cell
 from harness.measure.writing import open_run, write_result
-from harness.record import write_json, write_part
+from harness.record import read_run, write_part, write_sealed
 from harness.report.gates import write_gate
 
 sys.path.append(str(Path(__file__).parent / "judge"))
@@ -44,8 +43,8 @@ def browsed(tmp_path, monkeypatch):
         night = run.parent / name
         if night != run:
             shutil.copytree(run, night)
-        described = json.loads((night / "run.json").read_text())
-        write_json(night / "run.json", {**described, "started": f"{day}T03:17:00+00:00"})
+        described = read_run(night)
+        write_sealed(night / "run.json", {**described, "started": f"{day}T03:17:00+00:00"})
     axes = {"run_id": "a", "cell_id": "c", "family": "gpt2", "port": "bridge", "dtype": "exact"}
     told = {"fault": "f", "expected_site": "s", "first_site": "s", "caught": True, "words": ""}
     write_part(run, "controls", "c", [{**axes, **told, "loading_mode": "bridge", "seconds": 0.1}])

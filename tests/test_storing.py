@@ -30,7 +30,7 @@ def test_what_is_half_written_when_the_disk_is_full_goes(what, tmp_path, monkeyp
         raise FULL
 
     if what == "part":
-        monkeypatch.setattr("harness.record.writing.pq.write_table", fill)
+        monkeypatch.setattr("harness.record.writing.pq.ParquetWriter.write_table", fill)
         with pytest.raises(OSError, match="No space"):
             write_part(tmp_path, "cells", "a", [plain_row("cells")])
     else:

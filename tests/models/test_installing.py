@@ -7,6 +7,7 @@ import pytest
 
 from harness.case import Case, Cell
 from harness.models import ports
+from harness.models.checkpoints import checkpoint_of
 from harness.models.ports.installing import nothing_installed
 
 INSTALLS = [
@@ -40,4 +41,4 @@ def test_no_port_of_any_kind_is_let_while_it_is_loaded(monkeypatch):
     for mode in ("hf_sdpa", "of_another_package"):
         cell = Cell(case=Case(family="gpt2"), loading_mode=mode, dtype="exact")
         with pytest.raises(PermissionError, match="may not install"):
-            ports.load_port(cell, None)
+            ports.load_port(cell, checkpoint_of(cell.case))

@@ -180,7 +180,7 @@ def test_a_seal_that_is_not_sealed_itself_as_older_ones_are_is_read(sealed):
 def test_a_config_that_is_none_is_told_when_it_is_read(mine, text):
     assert open_folder(mine).config == {"model_type": "gpt2"}
     (mine / "config.json").write_text(text)
-    with pytest.raises(CheckpointError, match=r"config\.json: not a config .*make it anew"):
+    with pytest.raises(CheckpointError, match=r"config\.json: not .*make it anew"):
         _ = open_folder(mine).config
 
 
@@ -190,12 +190,12 @@ def test_an_index_of_what_is_not_in_the_folder_is_refused(mine, shard):
     index.write_text(json.dumps({"weight_map": {"weight": "model.safetensors"}}))
     open_folder(mine)
     index.write_text(json.dumps({"weight_map": {"weight": shard}}))
-    with pytest.raises(CheckpointError, match="the index names"):
+    with pytest.raises(CheckpointError, match=r"index.* names "):
         open_folder(mine)
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"weight_map": 7}', "{}"])
 def test_an_index_that_is_none_is_refused(mine, text):
     (mine / "model.safetensors.index.json").write_text(text)
-    with pytest.raises(CheckpointError, match=r"not an index of shards .*make it anew"):
+    with pytest.raises(CheckpointError, match=r"not an index of shards.*make it anew"):
         open_folder(mine)
