@@ -218,8 +218,9 @@ class _Sides:
 
 def effective_number(values: Tensor, counts: Tensor) -> float:
     """Give how many of the values that count carry the norm; what is not finite has no part."""
-    used = values if is_every(counts) else values[counts & values.isfinite()]
-    return kernels.effective_number(kernels.flat(used))
+    if is_every(counts) and (found := kernels.effective_number(kernels.flat(values))):
+        return found
+    return kernels.effective_number(kernels.flat(values[counts & values.isfinite()]))
 
 
 def is_every(counts: Tensor) -> bool:

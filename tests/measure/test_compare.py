@@ -6,7 +6,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.measure.compare import compare, identical, kl_nats, relative_distance, top1_agreement
+from harness.measure.compare import (
+    compare,
+    effective_number,
+    identical,
+    kl_nats,
+    relative_distance,
+    top1_agreement,
+)
 from harness.measure.relations import EQUAL, Relation
 
 INF, NAN = math.inf, math.nan
@@ -322,3 +329,12 @@ def test_values_whose_squares_are_too_large_are_compared_without_a_warning(relat
     assert not found.rel_l2 <= 1e300
     counts = torch.ones((), dtype=torch.bool).expand(3, 4)
     assert not relative_distance(actual, expected, relation=relation, counts=counts) <= 1e300
+
+
+@pytest.mark.parametrize("lost", [math.inf, -math.inf, math.nan])
+@pytest.mark.parametrize("spread", [True, False])
+def test_what_is_not_finite_or_does_not_count_carries_no_norm(lost, spread):
+    values = torch.ones(12, dtype=torch.float64)
+    values[3] = lost
+    counts = torch.tensor(True).expand(12) if spread else torch.arange(12) < 8
+    assert effective_number(values, counts) == pytest.approx(11 if spread else 7)
