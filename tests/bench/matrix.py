@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice, product
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 import torch
@@ -28,7 +29,8 @@ from tests.bench.findings import Clock, Finding, a_run, exponent, in_a_process, 
 
 FAMILIES = ("gpt2", "llama", "gemma2", "mixtral")
 PAIRS = 3
-CELLS, LAYERS, SHARES, LENGTHS = (8, 16, 32, 64), (8, 16, 32, 64), (8, 4, 2, 1), (16, 32, 64, 128)
+CELLS, LAYERS, LENGTHS = (8, 16, 32, 64), (8, 16, 32, 64), (16, 32, 64, 128)
+SHARES = (1 / 8, 1 / 4, 1 / 2, 1)
 MODES = ("hf_eager", "hf_sdpa", "bridge", "bridge_compat")
 OF_LAYERS = 32
 AT_MOST = 1.05
@@ -83,7 +85,9 @@ def main() -> None:
         grows = {
             "number of cells": _growth(CELLS, lambda n: _seconds(islice(cells, n))),
             "layers": _growth(LAYERS, lambda n: _seconds(_both(case[n]))),
-            "sites": _growth(SHARES, lambda n: _seconds(_both(case[OF_LAYERS]), every=n)),
+            "sites": _growth(
+                SHARES, lambda share: _seconds(_both(case[OF_LAYERS]), every=round(1 / share))
+            ),
             "length of the prompt": _growth(
                 LENGTHS, lambda n: _seconds(_both(case[LAYERS[0]]), length=n)
             ),
@@ -91,15 +95,11 @@ def main() -> None:
     tell(grows=grows)
 
 
-def _growth(sizes: Sequence[int], cost: Callable[[int], float]) -> dict:
-    """Fit the exponent; a share of 1/n is a size of 1/n."""
-    shares = sizes is SHARES
-    found = [(1 / size if shares else size, _median(cost, size)) for size in sizes]
-    return {"exponent": exponent(*zip(*found, strict=True)), "costs": found}
-
-
-def _median(cost: Callable[[int], float], size: int) -> float:
-    return statistics.median(cost(size) for _ in range(3))
+def _growth(sizes: Sequence[float], cost: Callable[[Any], float]) -> dict:
+    """Fit the exponent to the median cost of each size."""
+    costs = [statistics.median(cost(size) for _ in range(3)) for size in sizes]
+    found = {"exponent": exponent(sizes, costs)}
+    return {**found, "costs": list(zip(sizes, costs, strict=True))}
 
 
 def _both(case: Case) -> list[Cell]:

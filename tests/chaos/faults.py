@@ -106,17 +106,16 @@ def interrupted(*, times: int) -> Fault:
 
 def disk_full(chaos: Chaos, rng: random.Random, undisturbed: Rows) -> Found:
     """Fill the disk of rows; then there is room, and the run is resumed."""
-    mount(chaos.rows, f"size={rng.randrange(16, 700)}k")
-    code = chaos.whole()
-    if found := _not_told(chaos, code, undisturbed):
-        return found
-    subprocess.run(["mount", "-o", "remount,size=64m", str(chaos.rows)], check=True)
-    return _resumed(chaos, undisturbed)
+    return _without_room(chaos, f"size={rng.randrange(16, 700)}k", undisturbed)
 
 
 def read_only(chaos: Chaos, _: random.Random, undisturbed: Rows) -> Found:
-    """Let the folder of rows be read-only."""
-    mount(chaos.rows, "size=1m,ro")
+    """Let the folder of rows be read-only; then it is not, and the run is resumed."""
+    return _without_room(chaos, "size=1m,ro", undisturbed)
+
+
+def _without_room(chaos: Chaos, options: str, undisturbed: Rows) -> Found:
+    mount(chaos.rows, options)
     code = chaos.whole()
     if found := _not_told(chaos, code, undisturbed):
         return found

@@ -6,11 +6,11 @@ and `*.pt` are pickles, which run code when they are read, and no option has the
 
 from __future__ import annotations
 
-import json
 import re
 from typing import TYPE_CHECKING, Any, Final
 
 from harness.errors import CheckpointError
+from harness.record.sealing import read_sealed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -162,16 +162,11 @@ def _object_in(file: Path) -> dict[str, Any]:
         CheckpointError: it is none, or nested deeper than Python reads.
     """
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        kind = "an index of shards" if file.name.endswith("index.json") else "JSON"
+        return read_sealed(file)  # it has no seal
+    except (OSError, ValueError) as error:
+        kind = "an index of shards" if file.name.endswith("index.json") else "a JSON object"
         message = f"{file}: not {kind} ({error}); delete it and make it anew"
         raise CheckpointError(message) from error
-    if not isinstance(found, dict):
-        kind = "an index of shards" if file.name.endswith("index.json") else "a JSON object"
-        message = f"{file}: not {kind}, but a {type(found).__name__}; delete it and make it anew"
-        raise CheckpointError(message)
-    return found
 
 
 def _fields(config: dict[str, Any]) -> Iterator[tuple[str, Any]]:

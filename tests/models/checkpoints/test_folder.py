@@ -154,10 +154,12 @@ def test_a_shard_that_only_the_index_knows_is_named(mine):
         open_folder(mine)
 
 
-@pytest.mark.parametrize("content", ["{", "{}", "[]", '{"weight_map": []}'])
+@pytest.mark.parametrize(
+    "content", ["", "{", "{}", "[]", '{"weight_map": []}', '{"weight_map": 7}']
+)
 def test_an_index_that_is_none_is_named(mine, content):
     (mine / "model.safetensors.index.json").write_text(content)
-    with pytest.raises(CheckpointError, match=r"index\.json: not an index of shards"):
+    with pytest.raises(CheckpointError, match=r"index\.json: not an index of shards.*make it anew"):
         open_folder(mine)
 
 
@@ -191,11 +193,4 @@ def test_an_index_of_what_is_not_in_the_folder_is_refused(mine, shard):
     open_folder(mine)
     index.write_text(json.dumps({"weight_map": {"weight": shard}}))
     with pytest.raises(CheckpointError, match=r"index.* names "):
-        open_folder(mine)
-
-
-@pytest.mark.parametrize("text", ["", "[]", '{"weight_map": 7}', "{}"])
-def test_an_index_that_is_none_is_refused(mine, text):
-    (mine / "model.safetensors.index.json").write_text(text)
-    with pytest.raises(CheckpointError, match=r"not an index of shards.*make it anew"):
         open_folder(mine)
