@@ -35,11 +35,7 @@ TIMEOUT = 60
 """Seconds: a cell here takes one on a machine at leisure."""
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _one_cache(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("HARNESS_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
+pytestmark = pytest.mark.usefixtures("one_cache")
 
 
 @pytest.fixture

@@ -61,11 +61,7 @@ RUN = (*OPTIONS, "--mode=hf_sdpa,bridge", "--run=mine")
 MINE = "reports/runs/mine"
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _one_cache(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("HARNESS_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
+pytestmark = pytest.mark.usefixtures("one_cache")
 
 
 @pytest.fixture
