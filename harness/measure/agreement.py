@@ -48,15 +48,15 @@ def measure(
     outcome.compared, outcome.missing = comparer.compared, comparer.missing
     fixed = [p for p in prompts if plan.prompts is not None or p.origin.startswith("bank:")]
     outcome.fingerprinted = frozenset(prompt.prompt_id for prompt in fixed)
-    distances: list[Row] = []
+    distances: list[list[Row]] = []
     for prompt in prompts:
         outcome.prompts.append(prompt)
-        distances += comparer.distances(
-            prompt, fingerprinted=prompt.prompt_id in outcome.fingerprinted
-        )
+        fingerprinted = prompt.prompt_id in outcome.fingerprinted
+        distances.append(comparer.distances(prompt, fingerprinted=fingerprinted))
     outcome.routing_flips, outcome.unjudged = comparer.routing_flips, comparer.unjudged
-    comparer.learn_typical_errors(distances)
-    outcome.deltas = [comparer.judged(row) for row in distances]
+    comparer.learn_typical_errors([row for rows in distances for row in rows])
+    judged_by_prompt = map(comparer.judged_on, prompts, distances)
+    outcome.deltas = [row for rows in judged_by_prompt for row in rows]
     outcome.passed_through = port.passed_through()
     outcome.woken = comparer.woken(prompts[0]) if prompts else ()
     outcome.fingerprints = _fingerprints(comparer, fixed, outcome)
@@ -116,7 +116,7 @@ def _fingerprints(
                 "prompt_norms": None,
                 "prompt_projections": None,
                 "rel_l2": largest(delta["rel_l2"] for delta in deltas),
-                "reference_error": deltas[0]["typical_error"],
+                "reference_error": comparer.typical_error(site),
                 "error_ratio": largest(
                     delta["error_ratio"] / delta["chance_factor"] for delta in deltas
                 ),

@@ -18,6 +18,7 @@ from harness.measure.kernels import sketch
 from harness.measure.positions import by_position
 from harness.measure.references import Reference, numerics_of
 from harness.measure.relations import EQUAL, Relation, relation_for, tightest_relation
+from harness.measure.rounding import spread_at
 from harness.measure.routing import NO_FLIPS, experts_chosen, flips_between
 from harness.measure.verdict import differs_by_itself
 from harness.models.sites import layer_of
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
     from harness.models.ports import Runner
 
 Row = dict[str, Any]
+
+OUT_OF_REACH: Final = 100.0
+"""Times the bound from which on no rounding is asked about: it would not explain a row."""
 
 LARGE: Final = 64 * 2**20
 """Bytes of weights from which on a port's sites are compared as they fire, and let go at once."""
@@ -73,7 +77,9 @@ class CellComparer:
                 missing.append(site)
             else:
                 self.relations[site] = EQUAL if forced else relation
+        self._forced = forced
         self._typical: dict[str, float] = {}
+        self._touched: set[tuple[str, str]] = set()
         self._through: frozenset[str] = frozenset()
         self._chosen = experts_chosen(reference.config)
         self.routing_flips = 0
@@ -101,6 +107,8 @@ class CellComparer:
         found: dict[str, tuple[Row, Printed | None, NDArray[np.float64] | None]] = {}
 
         def measure(site: str, actual: Tensor, untouched: Tensor | None = None) -> None:
+            if untouched is not None:
+                self._touched.add((prompt.prompt_id, site))
             tensors = (actual, expected[site], oracle[site])
             found[site] = self._distance(
                 prompt, site, *tensors, untouched=untouched, fingerprinted=fingerprinted
@@ -155,10 +163,37 @@ class CellComparer:
             for site, errors in by_site.items()
         }
 
-    def judged(self, row: Row) -> Row:
-        """Add the error ratio, the bound and the verdict to a row of distances."""
+    def typical_error(self, site: str) -> float:
+        """Give the reference's root mean square error at a site, over the prompts."""
+        return self._typical.get(site, 0.0)
+
+    def judged_on(self, prompt: Prompt, rows: Sequence[Row]) -> list[Row]:
+        """Judge a prompt's rows; before one is red, ask how far rounding alone goes there.
+
+        Not where nothing rounds, nor where tokens went to other experts.
+        """
+        judged = [self.judged(row) for row in rows]
+        if self._forced or self.cell.dtype == EXACT:
+            return judged
+        doubtful = {
+            row["site"]: self.relations[row["site"]].for_the_reference()
+            for row in judged
+            if row["verdict"] == "fail"
+            and row["error_ratio"] <= OUT_OF_REACH * row["bound"]
+            and (prompt.prompt_id, row["site"]) not in self._touched
+        }
+        if not doubtful:
+            return judged
+        spreads = spread_at(self.reference, prompt, doubtful)
+        return [self.judged(row, spread=spreads.get(row["site"], 0.0)) for row in rows]
+
+    def judged(self, row: Row, *, spread: float = 0.0) -> Row:
+        """Add the error ratio, the bound and the verdict to a row of distances.
+
+        `spread`: how far rounding alone goes at the site on this prompt, if it was asked.
+        """
         dtype = self.cell.dtype
-        typical = self._typical.get(row["site"], 0.0)
+        typical = max(self.typical_error(row["site"]), spread)
         least = max(row["reference_error"], typical, bounds.error_floor(dtype))
         ratio = row["port_error"] / least
         refactored = self.cell.mode.processing.refactor_factored_attn_matrices
@@ -176,7 +211,7 @@ class CellComparer:
 
     def deltas(self, prompt: Prompt) -> list[Row]:
         """Run one more prompt and give its judged rows."""
-        return [self.judged(row) for row in self.distances(prompt, keep=False)]
+        return self.judged_on(prompt, self.distances(prompt, keep=False))
 
     def first_failure(self, deltas: Sequence[Row]) -> Row | None:
         """Give the failing row that comes first in forward order; among prompts, the shortest.

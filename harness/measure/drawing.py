@@ -6,6 +6,7 @@ import contextlib
 import functools
 import random
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 import hypothesis
@@ -13,10 +14,11 @@ from hypothesis import HealthCheck, Phase, strategies
 from hypothesis.errors import Flaky, NoSuchExample, Unsatisfiable
 
 from harness.case import Prompt
-from harness.measure.prompts import Vocabulary
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from harness.measure.prompts import Vocabulary
 
 MAX_BATCH: Final = 2
 
@@ -36,7 +38,8 @@ def token_batches(vocabulary: Vocabulary) -> strategies.SearchStrategy[Prompt]:
     def batches(draw: strategies.DrawFn) -> Prompt:
         length = draw(lengths)
         size = draw(strategies.integers(1, MAX_BATCH))
-        row = strategies.lists(tokens, min_size=length, max_size=length)
+        unique = length > vocabulary.repeats_to
+        row = strategies.lists(tokens, min_size=length, max_size=length, unique=unique)
         rows = tuple(tuple(draw(row)) for _ in range(size))
         return Prompt.unpadded(rows, origin="hypothesis")
 
@@ -96,13 +99,7 @@ def smallest_failing(
 
     if not known.padded:
         _cut(known, still_fails)
-        narrowed = Vocabulary(
-            size=vocabulary.size,
-            max_length=len(best.tokens[0]),
-            windows=vocabulary.windows,
-            special=vocabulary.special,
-            padding=False,
-        )
+        narrowed = replace(vocabulary, max_length=len(best.tokens[0]), padding=False)
         settings = hypothesis.settings(
             max_examples=200,
             database=None,

@@ -27,6 +27,7 @@ _LENGTH_FIELDS: Final = (
     "max_decoder_position_embeddings",
     "seq_length",
 )
+_KEPT_KEYS_FIELD: Final = "keep_window_size"
 _SPECIAL_FIELDS: Final = ("bos_token_id", "eos_token_id", "pad_token_id")
 LONGEST: Final = 48
 """Longest prompt where a checkpoint allows more; synthetic windows and lengths lie below it."""
@@ -34,13 +35,19 @@ LONGEST: Final = 48
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Vocabulary:
-    """What a checkpoint's config says about prompts."""
+    """What a checkpoint's config says about prompts.
+
+    `repeats_to`: the longest row that may hold a token twice, where attention chooses keys by what
+    they hold. Equal tokens tie, and which of them it keeps is rounding's choice
+    (docs/findings/doge-ties-among-repeated-tokens.md).
+    """
 
     size: int
     max_length: int
     windows: tuple[int, ...]
     special: tuple[int, ...]
     padding: bool
+    repeats_to: int = LONGEST
 
     @classmethod
     def of(cls, config: dict[str, Any], *, padding: bool) -> Vocabulary:
@@ -62,6 +69,9 @@ class Vocabulary:
             each for found in named for each in (found if isinstance(found, list) else [found])
         }
         longest = min([*lengths, LONGEST])
+        repeats_to = min(config.get(_KEPT_KEYS_FIELD) or LONGEST, LONGEST)
+        if repeats_to < longest:
+            longest = min(longest, size)
         special = [config[name] for name in _SPECIAL_FIELDS if config.get(name) is not None]
         return cls(
             size=size,
@@ -69,6 +79,7 @@ class Vocabulary:
             windows=tuple(sorted(window for window in windows if window < longest)),
             special=tuple(token for token in special if isinstance(token, int)),
             padding=padding,
+            repeats_to=repeats_to,
         )
 
     @property
@@ -103,7 +114,8 @@ def _bank(vocabulary: Vocabulary) -> Iterator[Prompt]:
         for name, length in (("window+1", window + 1), ("past_window", 2 * window + 3)):
             yield named(name, spread(3, min(length, vocabulary.max_length)))
     yield named("longest", spread(4, vocabulary.max_length))
-    yield named("repeats", (spread(5, 1) * several), (spread(6, 2) * several)[:several])
+    repeated = min(several, vocabulary.repeats_to)
+    yield named("repeats", (spread(5, 1) * repeated), (spread(6, 2) * repeated)[:repeated])
     if vocabulary.special:
         fill = (*vocabulary.special, *spread(7, several))
         yield named("special_tokens", fill[:several], fill[several - 1 :: -1])

@@ -80,6 +80,7 @@ class Reference:
         self._kept = Shelf()
         self._printed: dict[tuple[str, str, str], Printed] = {}
         self.errors: dict[tuple[str, str, str], float] = {}
+        self.spreads: dict[tuple[str, str, str], float] = {}
         self._effective: dict[tuple[str, str], float] = {}
         self._prints: dict[tuple[str, ...], list[Row]] = {}
 

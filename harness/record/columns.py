@@ -119,7 +119,12 @@ COLUMNS: Final[dict[str, tuple[Column, ...]]] = {
         _column("shift_abs", _MEASURED, "largest part that the relation, or agrees_as, takes out"),
         _column("reference_error", _MEASURED, "rel_l2 of the reference against the oracle"),
         _column("port_error", _MEASURED, "rel_l2 of the port against the oracle"),
-        _column("typical_error", _MEASURED, "reference_error, root mean square over prompts"),
+        _column(
+            "typical_error",
+            _MEASURED,
+            "reference_error, root mean square over prompts; of a row that would fail, over runs "
+            "of its prompt with rounding drawn anew, if that is more",
+        ),
         _column(
             "error_ratio",
             _MEASURED,

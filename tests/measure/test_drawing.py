@@ -1,3 +1,4 @@
+import dataclasses
 import time
 
 import pytest
@@ -130,3 +131,17 @@ def test_the_search_ends_with_its_time_and_gives_the_smallest_that_it_saw_fail(s
 def test_a_padded_prompt_stays_as_it_is():
     known = banked("left_padding")
     assert smallest(lambda _: True, known=known) is known
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_past_the_keys_that_attention_keeps_no_token_comes_twice(seed):
+    choosing = dataclasses.replace(TINY, repeats_to=WINDOW)
+    rows = [row for each in draw_prompts(choosing, count=60, seed=seed) for row in each.tokens]
+    assert all(len(set(row)) == len(row) for row in rows if len(row) > WINDOW)
+    assert any(len(set(row)) < len(row) for row in rows if len(row) <= WINDOW)
+
+
+def test_a_failure_past_the_keys_that_attention_keeps_is_cut_down_without_repeats():
+    choosing = dataclasses.replace(TINY, repeats_to=WINDOW)
+    found = smallest_failing(LONG, choosing, fails=long_and_telling, seconds=20.0)
+    assert sorted(found.tokens[0]) == [*range(WINDOW + 1)]

@@ -53,6 +53,25 @@ def test_a_checkpoint_that_allows_more_is_asked_up_to_the_longest():
     assert Vocabulary.of({"vocab_size": 9}, padding=True).max_length == LONGEST
 
 
+def test_where_attention_chooses_keys_no_row_past_them_holds_a_token_twice():
+    doge = {"vocab_size": 67, "max_position_embeddings": 37, "keep_window_size": WINDOW}
+    vocabulary = Vocabulary.of(doge, padding=True)
+    assert vocabulary.repeats_to == WINDOW
+    rows = [
+        [token for token, shown in zip(row, mask, strict=True) if shown]
+        for prompt in bank(vocabulary)
+        for row, mask in zip(prompt.tokens, prompt.attention_mask, strict=True)
+    ]
+    assert all(len(set(row)) == len(row) for row in rows if len(row) > WINDOW)
+    assert banked("repeats", vocabulary).tokens[0] == banked("repeats").tokens[0][:WINDOW]
+
+
+def test_a_vocabulary_smaller_than_its_lengths_can_be_drawn_without_repeats():
+    small = {"vocab_size": 20, "max_position_embeddings": 37, "keep_window_size": WINDOW}
+    assert Vocabulary.of(small, padding=True).max_length == 20
+    assert Vocabulary.of({**small, "keep_window_size": 2048}, padding=True).max_length == 37
+
+
 @given(VOCABULARIES)
 def test_telling_lengths_are_one_around_each_window_past_it_and_the_longest(vocabulary):
     telling = vocabulary.telling_lengths

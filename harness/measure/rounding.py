@@ -1,0 +1,111 @@
+"""How far rounding alone takes the reference on one prompt, had it fallen otherwise.
+
+Where large terms cancel, rounding goes far, and how far it went in one run is luck: two runs of the
+same weights, by other kernels, can differ by several times the error of either. So before a row
+is called red in a dtype that rounds, the reference is run again with some values of each module's
+output moved to their neighbours in the dtype, at random (docs/decisions/0027). It is Monte Carlo
+arithmetic: Parker, UCLA CSD-970002, 1997.
+"""
+
+from __future__ import annotations
+
+import math
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final
+
+import torch
+
+from harness.measure.capture import capture
+from harness.measure.compare import relative_distance
+from harness.measure.entries import entries
+from harness.measure.routing import experts_chosen, flips_between
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from torch import Tensor
+
+    from harness.case import Prompt
+    from harness.measure.references import Reference
+    from harness.measure.relations import Relation
+
+RUNS: Final = 8
+MOVED: Final = 0.25
+"""Share of the values that become a neighbour: half a rounding's width, root mean square."""
+
+_EXACT_MODULES: Final = (torch.nn.Embedding, torch.nn.Dropout, torch.nn.Identity)
+"""Modules that hand values on, and round nothing."""
+
+
+def spread_at(
+    reference: Reference, prompt: Prompt, relations: Mapping[str, Relation]
+) -> dict[str, float]:
+    """Give the root mean square of the reference's relative error on a prompt, over `RUNS` runs.
+
+    At the sites of `relations`, in the coordinates that each is compared in. Runs in which a token
+    goes to another expert than in the oracle's are left out, for they would excuse anything; where
+    none is left, the error is 0. Kept by the reference: a prompt and site are asked once.
+    """
+    keys = {site: (prompt.prompt_id, site, each.kind) for site, each in relations.items()}
+    asked = [site for site, key in keys.items() if key not in reference.spreads]
+    if asked:
+        errors: dict[str, list[float]] = {site: [] for site in asked}
+        oracle = reference.oracle.activations(prompt, keep=False)
+        for seed in range(RUNS):
+            with rounded_otherwise(reference.runner.model, seed=seed):
+                taken = capture(reference.runner, prompt, reference.runner.sites)
+            if _flipped(reference, prompt, taken, oracle):
+                continue
+            for site in asked:
+                right, true, counts = entries(
+                    taken[site], oracle[site], prompt, site, dtype=reference.dtype
+                )
+                errors[site].append(
+                    relative_distance(right, true, relation=relations[site], counts=counts)
+                )
+        for site in asked:
+            reference.spreads[keys[site]] = _root_mean_square(errors[site])
+    return {site: reference.spreads[key] for site, key in keys.items()}
+
+
+@contextmanager
+def rounded_otherwise(model: torch.nn.Module, *, seed: int) -> Iterator[None]:
+    """Move some values that each innermost module gives to their neighbours in the dtype."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def moved(tensor: object) -> object:
+        if not isinstance(tensor, torch.Tensor) or not tensor.is_floating_point():
+            return tensor
+        drawn = torch.rand(tensor.shape, generator=generator).to(tensor.device)
+        up, down = (torch.full_like(tensor, toward) for toward in (math.inf, -math.inf))
+        neighbour = torch.nextafter(tensor, torch.where(drawn < MOVED / 2, up, down))
+        return torch.where((drawn < MOVED) & tensor.isfinite(), neighbour, tensor)
+
+    def hook(_module: torch.nn.Module, _given: object, output: object) -> object:
+        return tuple(map(moved, output)) if type(output) is tuple else moved(output)
+
+    innermost = [
+        module
+        for module in model.modules()
+        if not any(True for _ in module.children()) and not isinstance(module, _EXACT_MODULES)
+    ]
+    handles = [module.register_forward_hook(hook) for module in innermost]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _flipped(
+    reference: Reference, prompt: Prompt, taken: Mapping[str, Tensor], oracle: Mapping[str, Tensor]
+) -> bool:
+    real = torch.tensor(prompt.attention_mask, dtype=torch.bool)
+    chosen = experts_chosen(reference.config)
+    return flips_between((taken, taken), oracle, chosen=chosen, real=real).number > 0
+
+
+def _root_mean_square(errors: list[float]) -> float:
+    if not errors:
+        return 0.0
+    return math.sqrt(sum(error**2 for error in errors) / len(errors))

@@ -1,0 +1,149 @@
+import math
+
+import pytest
+import torch
+
+from harness.case import Case, Cell, Prompt
+from harness.measure import rounding
+from harness.measure.comparer import CellComparer
+from harness.measure.references import References
+from harness.measure.relations import EQUAL
+from harness.measure.rounding import MOVED, rounded_otherwise, spread_at
+from harness.measure.routing import NO_FLIPS, Flips
+from harness.models.ports import load_port
+
+SITE = "blocks.1.mlp_out"
+STEADY = Prompt.unpadded((tuple(range(5, 42)),), origin="a test")
+
+
+@pytest.fixture(scope="module")
+def references():
+    return References()
+
+
+@pytest.fixture
+def experts(references):
+    return references.of(
+        Cell(case=Case(family="qwen2_moe"), loading_mode="hf_sdpa", dtype="float32")
+    )
+
+
+def cancelling(reference):
+    """Give the single token at which the site's terms cancel most: rounding goes furthest."""
+    singles = [Prompt.unpadded(((token,),), origin="a test") for token in range(4, 67)]
+    return max(singles, key=lambda each: spread_at(reference, each, {SITE: EQUAL})[SITE])
+
+
+def comparer_of(references, *, prompts, family="qwen2_moe", dtype="float32"):
+    cell = Cell(case=Case(family=family), loading_mode="hf_sdpa", dtype=dtype)
+    reference = references.of(cell)
+    port = load_port(cell, reference.checkpoint)
+    comparer = CellComparer(cell, reference=reference, port=port)
+    rows = [row for prompt in prompts for row in comparer.distances(prompt)]
+    comparer.learn_typical_errors(rows)
+    return comparer
+
+
+def verdict_on(comparer, prompt, *, error, **changes):
+    """Judge the prompt's row at the site as if the port had been so far off."""
+    row = next(row for row in comparer.distances(prompt) if row["site"] == SITE)
+    (judged,) = comparer.judged_on(
+        prompt, [{**row, "port_error": error, "rel_l2": error, **changes}]
+    )
+    return judged["verdict"]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_some_values_become_their_neighbours_and_no_other_changes(dtype):
+    model = torch.nn.Sequential(torch.nn.Linear(20, 500), torch.nn.Tanh()).to(dtype)
+    generator = torch.Generator().manual_seed(0)
+    given = torch.randn(20, 20, generator=generator).to(dtype)
+    plain = model[0](given)
+    with torch.no_grad(), rounded_otherwise(model[0], seed=0):
+        moved = model[0](given)
+    steps = moved.view(torch.int32 if dtype == torch.float32 else torch.int16).long()
+    steps = steps - plain.view(torch.int32 if dtype == torch.float32 else torch.int16).long()
+    assert set(steps.unique().tolist()) == {-1, 0, 1}
+    assert float((steps != 0).float().mean()) == pytest.approx(MOVED, abs=0.02)
+    assert abs(float(steps.float().mean())) < 0.02  # standard error 0.005
+
+
+def test_a_model_is_as_before_behind_it_even_if_it_raised():
+    model = torch.nn.Linear(3, 3)
+    with pytest.raises(KeyError), rounded_otherwise(model, seed=0):
+        raise KeyError
+    assert not model._forward_hooks
+
+
+def test_what_is_not_finite_stays_as_it_is():
+    class Masks(torch.nn.Module):
+        def forward(self, given):
+            return given
+
+    values = torch.tensor([math.inf, -math.inf, math.nan]).repeat(200)
+    model = Masks()
+    with rounded_otherwise(model, seed=0):
+        assert torch.equal(model(values).nan_to_num(), values.nan_to_num())
+
+
+def test_where_terms_cancel_rounding_goes_further_than_it_typically_does(experts):
+    prompt = cancelling(experts)
+    spread = spread_at(experts, prompt, {SITE: EQUAL})[SITE]
+    assert spread > 2 * spread_at(experts, STEADY, {SITE: EQUAL})[SITE]
+
+
+def test_a_row_that_rounding_explains_on_its_prompt_is_not_red(references, experts):
+    prompt = cancelling(experts)
+    comparer = comparer_of(references, prompts=[STEADY])
+    spread = spread_at(experts, prompt, {SITE: EQUAL})[SITE]
+    steady = spread_at(experts, STEADY, {SITE: EQUAL})[SITE]
+    assert (
+        verdict_on(comparer, prompt, error=3 * spread, reference_error=steady, chance_factor=1.0)
+        == "pass"
+    )
+    assert verdict_on(comparer, STEADY, error=3 * spread, chance_factor=1.0) == "fail"
+    assert verdict_on(comparer, prompt, error=5 * spread, chance_factor=1.0) == "fail"
+
+
+def test_what_no_rounding_explains_is_red_and_rounding_is_not_asked(references, monkeypatch):
+    comparer = comparer_of(references, prompts=[STEADY])
+    monkeypatch.setattr("harness.measure.comparer.spread_at", None)
+    assert verdict_on(comparer, STEADY, error=1e-2) == "fail"
+
+
+def test_in_exact_mode_rounding_is_no_excuse(references, monkeypatch):
+    comparer = comparer_of(references, prompts=[STEADY], dtype="exact")
+    monkeypatch.setattr("harness.measure.comparer.spread_at", None)
+    assert verdict_on(comparer, STEADY, error=1e-9) == "fail"
+
+
+def test_a_row_behind_a_token_that_went_elsewhere_is_not_excused(references, monkeypatch):
+    comparer = comparer_of(references, prompts=[STEADY])
+    comparer._touched.add((STEADY.prompt_id, SITE))
+    monkeypatch.setattr("harness.measure.comparer.spread_at", None)
+    assert verdict_on(comparer, STEADY, error=1e-4) == "fail"
+
+
+def test_a_run_in_which_a_token_goes_to_another_expert_excuses_nothing(monkeypatch):
+    cell = Cell(case=Case(family="mixtral"), loading_mode="hf_eager", dtype="bfloat16")
+    reference = References().of(cell)
+    rows = [tuple((7 * place + by) % 67 for place in range(37)) for by in range(3)]
+    prompts = [Prompt.unpadded((row,), origin="a test") for row in rows]
+    kept = max(spread_at(reference, each, {SITE: EQUAL})[SITE] for each in prompts)
+    reference.spreads.clear()
+    monkeypatch.setattr(rounding, "flips_between", lambda *_args, **_: NO_FLIPS)
+    with_flips = max(spread_at(reference, each, {SITE: EQUAL})[SITE] for each in prompts)
+    assert with_flips > 3 * kept
+
+
+def test_where_every_run_sends_a_token_elsewhere_there_is_no_excuse(experts, monkeypatch):
+    everywhere = Flips(first={1: torch.tensor([0])}, length=37, number=1)
+    monkeypatch.setattr(rounding, "flips_between", lambda *_args, **_: everywhere)
+    prompt = Prompt.unpadded((STEADY.tokens[0][::-1],), origin="a test")
+    assert spread_at(experts, prompt, {SITE: EQUAL}) == {SITE: 0.0}
+
+
+def test_a_prompt_and_site_are_asked_once(experts, monkeypatch):
+    first = spread_at(experts, STEADY, {SITE: EQUAL})
+    monkeypatch.setattr(rounding, "capture", None)
+    assert spread_at(experts, STEADY, {SITE: EQUAL}) == first
