@@ -5,6 +5,7 @@
     .venv/bin/harness coverage | tail -17 | python3 docs/paste.py coverage
     make bench | python3 docs/paste.py bench
     make teeth | python3 docs/paste.py teeth; make quiet | python3 docs/paste.py quiet
+    make known-regressions | tail -2 | python3 docs/paste.py recall
     .venv/bin/harness explain latest CELL | python3 docs/paste.py explain
 
 With a title, only the table below it is taken, and the line that counts cells.

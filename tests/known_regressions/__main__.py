@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 from rich.console import Console
@@ -43,6 +44,8 @@ def main(arguments: list[str]) -> int:
     score = score_of(outcomes, whole=whole)
     console.print(table_of(outcomes))
     console.print(str(score))
+    if not given.replay:
+        console.print(f"asked {datetime.now(UTC):%Y-%m-%d}")
     if given.page:
         put_between_marks(given.page, console.export_text())
     return 0 if score.good_enough else 1
