@@ -31,7 +31,8 @@ _OTHER: Final = 256
 _TEXTS: Final = frozenset({".json", ".txt", ".model", ".jinja"})
 _NOT_OPENED: Final = "special_tokens_map_file"
 """A field in which old releases wrote a path of the author's machine, and that none reads."""
-_PLAIN: Final = re.compile(r"[^/\\\x00-\x1f]+")
+_PLAIN: Final = re.compile(r"[^/\\\x00-\x1f]{1,200}")
+"""A file's name, no longer than any file system takes it."""
 
 
 def inspect(folder: Path) -> None:
@@ -56,7 +57,7 @@ def inspect(folder: Path) -> None:
 
 
 _SAVE_SAFELY: Final = (
-    "a pickle runs code when it is read, so save the model with safe serialization, as "
+    "a pickle runs code when it is read; save the model with safe serialization, as "
     "model.safetensors"
 )
 
@@ -132,8 +133,8 @@ def _check_index(folder: Path) -> None:
             raise CheckpointError(message) from error
         for shard in shards:
             _check_name(index, "weight_map", shard)
-            if not shard.endswith(".safetensors"):
-                message = f"{index}: names {shard} for weights; {_SAVE_SAFELY}"
+            if not (isinstance(shard, str) and shard.endswith(".safetensors")):
+                message = f"{index}: names {shard!r:.200} for weights; {_SAVE_SAFELY}"
                 raise CheckpointError(message)
         missing = sorted(shard for shard in shards if not (folder / shard).is_file())
         if missing:
@@ -149,8 +150,8 @@ def _check_name(file: Path, field: str, value: object) -> None:
     ):
         return
     message = (
-        f"{file}: {field} names {value!r}, and only a file's plain name is taken, so that nothing "
-        "outside the folder is read; take it out if the file is yours"
+        f"{file}: {field} names {value!r:.200}, and only a file's plain name is taken, so that "
+        "nothing outside the folder is read; delete the name if the file is yours"
     )
     raise CheckpointError(message)
 

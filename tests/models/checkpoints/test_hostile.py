@@ -207,8 +207,17 @@ def test_a_shard_that_is_a_pickle_is_refused(folder, ran):
     write_pickle(folder / "shard.bin", ran)
     index = {"weight_map": {"wte.weight": "shard.bin"}}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
-    assert "names shard.bin for weights; a pickle runs code" in refusal_of(folder)
+    assert "names 'shard.bin' for weights; a pickle runs code" in refusal_of(folder)
     assert not ran.exists()
+
+
+@pytest.mark.parametrize("named", [None, "5", "0" * 5000, f"{5000:05000}.safetensors"])
+def test_an_index_that_names_no_shard_is_refused_in_a_line_that_says_what_to_do(folder, named):
+    index = {"weight_map": {"wte.weight": named}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    said = refusal_of(folder)
+    assert len(said) < 1000
+    assert "; save the model" in said or "; delete the name" in said
 
 
 @pytest.mark.parametrize("field", ["tokenizer_file", "vocab_file", "merges_file", "spm_file"])
