@@ -66,6 +66,7 @@ cli_shrink.register(app)
 cli_teeth.register(app)
 
 _PYTEST_FAILED: Final = 1
+_PYTEST_BROKE: Final = 3
 _PYTEST_NOTHING: Final = 5
 _RESTARTS: Final = 100
 """How many workers may die: then it is no cell's doing. At four a worker, as pytest-xdist has it, a
@@ -166,14 +167,7 @@ def run(  # noqa: PLR0917 - typer makes options of all of them
     seen = child_environment(keep=("*",) if executor != "local" else (*HUB, *INDEX))
     with left_to_child():
         code = subprocess.run(command, check=False, env=seen).returncode  # noqa: S603 - no shell
-    if code == _PYTEST_NOTHING:
-        message = (
-            "nothing was measured: the selection is empty, or the run is whole already, "
-            "or no cell of it can be measured here, or there are fewer cases than shards"
-        )
-        raise UsageError(message)
-    if code not in {0, _PYTEST_FAILED}:
-        raise typer.Exit(2)
+    _check_measured(code)
     if begun != BY_PROCESSING:
         print(f"not gated: {forced_words(begun)}")
     elif "shard" in read_run(folder):
@@ -184,6 +178,29 @@ def run(  # noqa: PLR0917 - typer makes options of all of them
         gated = cli_gate.gate_run(accepted, folder, selection, whole=not (keyword or resume))
         code = max(code, gated)
     raise typer.Exit(code)
+
+
+def _check_measured(code: int) -> None:
+    """Say why nothing was measured, or not all of it, by pytest's exit code.
+
+    Raises:
+        UsageError: nothing was to be measured, or pytest broke.
+        typer.Exit: it was not; pytest has said why.
+    """
+    if code == _PYTEST_NOTHING:
+        message = (
+            "nothing was measured: the selection is empty, or the run is whole already, "
+            "or no cell of it can be measured here, or there are fewer cases than shards"
+        )
+        raise UsageError(message)
+    if code == _PYTEST_BROKE:
+        message = (
+            "pytest broke, or a worker ended before it had begun: see above. No finished cell is "
+            "lost; next: run it again, with --resume RUN if a run's folder is there"
+        )
+        raise UsageError(message)
+    if code not in {0, _PYTEST_FAILED}:
+        raise typer.Exit(2)
 
 
 def _of_cluster(executor: str, address: str, rows: str | None) -> list[str]:

@@ -142,6 +142,16 @@ def test_an_empty_selection_is_not_green(call):
     assert "nothing was measured: the selection is empty" in said
 
 
+def test_a_worker_that_ends_before_it_begins_is_told_and_not_green(folder_of_cases, call):
+    # What pytest-xdist raises then, and where.
+    ends = 'def pytest_sessionstart():\n    raise EOFError("expected 1 bytes, got 0")\n'
+    (folder_of_cases / "conftest.py").write_text(ends)
+    code, _, said = call("run", "--family", "gpt2")
+    assert code == 2
+    assert "a worker ended before it had begun" in said
+    assert "next: run it again" in said
+
+
 def test_a_file_of_cases_that_breaks_is_not_green(folder_of_cases, call):
     (folder_of_cases / "cases" / "test_broken.py").write_text("import nothing_of_that_name")
     code, out, _ = call("run", "--family", "gpt2")

@@ -80,8 +80,8 @@ def check_cell(request, check_cell, cell):
 
         write = writing.write_part
 
-        def write_then_strike(run, kind, name, rows):
-            write(run, kind, name, rows)
+        def write_then_strike(run, kind, name, rows, **more):
+            write(run, kind, name, rows, **more)
             if kind == "prompts":
                 strike(PLANTED["fault"])
 
