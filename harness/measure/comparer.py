@@ -18,7 +18,7 @@ from harness.measure.kernels import sketch
 from harness.measure.positions import by_position
 from harness.measure.references import Reference, numerics_of
 from harness.measure.relations import EQUAL, Relation, relation_for, tightest_relation
-from harness.measure.rounding import spread_at
+from harness.measure.rounding import root_mean_square, spread_at
 from harness.measure.routing import NO_FLIPS, experts_chosen, flips_between
 from harness.measure.verdict import differs_by_itself
 from harness.models.sites import layer_of
@@ -158,10 +158,7 @@ class CellComparer:
         by_site: dict[str, list[float]] = {}
         for row in rows:
             by_site.setdefault(row["site"], []).append(row["reference_error"])
-        self._typical = {
-            site: math.sqrt(sum(error**2 for error in errors) / len(errors))
-            for site, errors in by_site.items()
-        }
+        self._typical = {site: root_mean_square(errors) for site, errors in by_site.items()}
 
     def typical_error(self, site: str) -> float:
         """Give the reference's root mean square error at a site, over the prompts."""

@@ -21,7 +21,7 @@ from harness.measure.entries import entries
 from harness.measure.routing import experts_chosen, flips_between
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from torch import Tensor
 
@@ -43,8 +43,9 @@ def spread_at(
     """Give the root mean square of the reference's relative error on a prompt, over `RUNS` runs.
 
     At the sites of `relations`, in the coordinates that each is compared in. Runs in which a token
-    goes to another expert than in the oracle's are left out, for they would excuse anything; where
-    none is left, the error is 0. Kept by the reference: a prompt and site are asked once.
+    goes to another expert than in the oracle's are left out, for they would excuse anything, and so
+    are errors that are not finite; where none is left, the error is 0. Kept by the reference: a
+    prompt and site are asked once.
     """
     keys = {site: (prompt.prompt_id, site, each.kind) for site, each in relations.items()}
     asked = [site for site, key in keys.items() if key not in reference.spreads]
@@ -64,7 +65,8 @@ def spread_at(
                     relative_distance(right, true, relation=relations[site], counts=counts)
                 )
         for site in asked:
-            reference.spreads[keys[site]] = _root_mean_square(errors[site])
+            finite = [error for error in errors[site] if math.isfinite(error)]
+            reference.spreads[keys[site]] = root_mean_square(finite) if finite else 0.0
     return {site: reference.spreads[key] for site, key in keys.items()}
 
 
@@ -79,7 +81,8 @@ def rounded_otherwise(model: torch.nn.Module, *, seed: int) -> Iterator[None]:
         drawn = torch.rand(tensor.shape, generator=generator).to(tensor.device)
         up, down = (torch.full_like(tensor, toward) for toward in (math.inf, -math.inf))
         neighbour = torch.nextafter(tensor, torch.where(drawn < MOVED / 2, up, down))
-        return torch.where((drawn < MOVED) & tensor.isfinite(), neighbour, tensor)
+        stay = (drawn >= MOVED) | ~tensor.isfinite() | ~neighbour.isfinite()
+        return torch.where(stay, tensor, neighbour)
 
     def hook(_module: torch.nn.Module, _given: object, output: object) -> object:
         return tuple(map(moved, output)) if type(output) is tuple else moved(output)
@@ -105,7 +108,6 @@ def _flipped(
     return flips_between((taken, taken), oracle, chosen=chosen, real=real).number > 0
 
 
-def _root_mean_square(errors: list[float]) -> float:
-    if not errors:
-        return 0.0
+def root_mean_square(errors: Sequence[float]) -> float:
+    """Give the root mean square of errors, of which there is one at least."""
     return math.sqrt(sum(error**2 for error in errors) / len(errors))

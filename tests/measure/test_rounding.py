@@ -143,6 +143,22 @@ def test_where_every_run_sends_a_token_elsewhere_there_is_no_excuse(experts, mon
     assert spread_at(experts, prompt, {SITE: EQUAL}) == {SITE: 0.0}
 
 
+def test_the_largest_number_does_not_become_infinite():
+    largest = torch.full((400,), torch.finfo(torch.bfloat16).max, dtype=torch.bfloat16)
+    model = torch.nn.Tanhshrink()
+    with rounded_otherwise(model, seed=0):
+        assert model(largest).isfinite().all()
+
+
+def test_a_run_that_is_not_finite_excuses_nothing(references, monkeypatch):
+    comparer = comparer_of(references, prompts=[STEADY])
+    comparer.reference.spreads.clear()
+    monkeypatch.setattr(rounding, "relative_distance", lambda *_args, **_: math.inf)
+    assert verdict_on(comparer, STEADY, error=1e-4) == "fail"
+    assert comparer.reference.spreads[STEADY.prompt_id, SITE, EQUAL.kind] == 0.0
+    comparer.reference.spreads.clear()
+
+
 def test_a_prompt_and_site_are_asked_once(experts, monkeypatch):
     first = spread_at(experts, STEADY, {SITE: EQUAL})
     monkeypatch.setattr(rounding, "capture", None)

@@ -32,7 +32,8 @@ _TEXTS: Final = frozenset({".json", ".txt", ".model", ".jinja"})
 _NOT_OPENED: Final = "special_tokens_map_file"
 """A field in which old releases wrote a path of the author's machine, and that none reads."""
 _PLAIN: Final = re.compile(r"[^/\\\x00-\x1f]{1,200}")
-"""A file's name, no longer than any file system takes it."""
+_LONGEST_NAME: Final = 255
+"""Bytes of a file's name that file systems take (NAME_MAX of Linux' limits.h)."""
 
 
 def inspect(folder: Path) -> None:
@@ -146,7 +147,10 @@ def _check_index(folder: Path) -> None:
 def _check_name(file: Path, field: str, value: object) -> None:
     """Refuse what is given for the name of a file beside it, and is a way to elsewhere."""
     if value is None or (
-        isinstance(value, str) and _PLAIN.fullmatch(value) and value not in {".", ".."}
+        isinstance(value, str)
+        and _PLAIN.fullmatch(value)
+        and value not in {".", ".."}
+        and len(value.encode("utf-8", "surrogatepass")) <= _LONGEST_NAME
     ):
         return
     message = (

@@ -211,7 +211,9 @@ def test_a_shard_that_is_a_pickle_is_refused(folder, ran):
     assert not ran.exists()
 
 
-@pytest.mark.parametrize("named", [None, "5", "0" * 5000, f"{5000:05000}.safetensors"])
+@pytest.mark.parametrize(
+    "named", [None, "5", "0" * 5000, f"{5000:05000}.safetensors", "é" * 150 + ".safetensors"]
+)
 def test_an_index_that_names_no_shard_is_refused_in_a_line_that_says_what_to_do(folder, named):
     index = {"weight_map": {"wte.weight": named}}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
