@@ -18,7 +18,8 @@ import torch
 from harness.measure.capture import capture
 from harness.measure.compare import relative_distance
 from harness.measure.entries import entries
-from harness.measure.routing import experts_chosen, flips_between
+from harness.measure.routing import ROUTER, experts_chosen, flips_between
+from harness.models.sites import within_block
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -52,9 +53,11 @@ def spread_at(
     if asked:
         errors: dict[str, list[float]] = {site: [] for site in asked}
         oracle = reference.oracle.activations(prompt, keep=False)
+        routers = {site for site in reference.runner.sites if within_block(site) == ROUTER}
+        wanted = [site for site in reference.runner.sites if site in routers.union(asked)]
         for seed in range(RUNS):
             with rounded_otherwise(reference.runner.model, seed=seed):
-                taken = capture(reference.runner, prompt, reference.runner.sites)
+                taken = capture(reference.runner, prompt, wanted)
             if _flipped(reference, prompt, taken, oracle):
                 continue
             for site in asked:
