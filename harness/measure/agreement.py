@@ -54,7 +54,9 @@ def measure(
         fingerprinted = prompt.prompt_id in outcome.fingerprinted
         distances.append(comparer.distances(prompt, fingerprinted=fingerprinted))
     outcome.routing_flips, outcome.unjudged = comparer.routing_flips, comparer.unjudged
-    comparer.learn_typical_errors([row for rows in distances for row in rows])
+    comparer.learn_typical_errors(prompts, distances)
+    # Kept before rounding is asked about, so that nothing is lost if that raises.
+    outcome.deltas = [comparer.judged(row) for rows in distances for row in rows]
     judged_by_prompt = map(comparer.judged_on, prompts, distances)
     outcome.deltas = [row for rows in judged_by_prompt for row in rows]
     outcome.passed_through = port.passed_through()
@@ -189,7 +191,7 @@ def _say_senses(comparer: CellComparer, prompts: Sequence[Prompt], outcome: Outc
     own = CellComparer(comparer.cell, reference=comparer.reference, port=comparer.port)
     own.compared = comparer.compared
     distances = {prompt.prompt_id: own.distances(prompt) for prompt in outcome.prompts}
-    own.learn_typical_errors([row for each in prompts for row in distances[each.prompt_id]])
+    own.learn_typical_errors(prompts, [distances[each.prompt_id] for each in prompts])
     senses = {
         (name, row["site"]): {"agrees_as": row["relation"], "shift_abs": row["shift_abs"]}
         for name, rows in distances.items()

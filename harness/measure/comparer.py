@@ -79,6 +79,7 @@ class CellComparer:
                 self.relations[site] = EQUAL if forced else relation
         self._forced = forced
         self._typical: dict[str, float] = {}
+        self._usual: tuple[Prompt, ...] = ()
         self._touched: set[tuple[str, str]] = set()
         self._through: frozenset[str] = frozenset()
         self._chosen = experts_chosen(reference.config)
@@ -149,15 +150,19 @@ class CellComparer:
                 continue
             measure(site, actual[site], untouched)
 
-    def learn_typical_errors(self, rows: Sequence[Row]) -> None:
+    def learn_typical_errors(
+        self, prompts: Sequence[Prompt], distances: Sequence[Sequence[Row]]
+    ) -> None:
         """Keep the reference's root mean square error at each site, over the prompts.
 
         On a single token the reference's own rounding can be small by luck, and a ratio to it
         large; what rounding does at the site in general is the fair measure.
         """
+        self._usual = tuple(prompts)
         by_site: dict[str, list[float]] = {}
-        for row in rows:
-            by_site.setdefault(row["site"], []).append(row["reference_error"])
+        for rows in distances:
+            for row in rows:
+                by_site.setdefault(row["site"], []).append(row["reference_error"])
         self._typical = {site: root_mean_square(errors) for site, errors in by_site.items()}
 
     def typical_error(self, site: str) -> float:
@@ -181,16 +186,26 @@ class CellComparer:
         }
         if not doubtful:
             return judged
-        spreads = spread_at(self.reference, prompt, doubtful)
-        return [self.judged(row, spread=spreads.get(row["site"], 0.0)) for row in rows]
+        further = self._further(prompt, doubtful)
+        return [self.judged(row, further=further.get(row["site"], 1.0)) for row in rows]
 
-    def judged(self, row: Row, *, spread: float = 0.0) -> Row:
+    def _further(self, prompt: Prompt, relations: Mapping[str, Relation]) -> dict[str, float]:
+        """Say how many times as far as on the cell's prompts rounding goes on this one, by site."""
+        here = spread_at(self.reference, prompt, relations)
+        usual = [spread_at(self.reference, each, relations) for each in self._usual]
+        found = {}
+        for site in relations:
+            told = [spread[site] for spread in usual if spread[site]]
+            found[site] = here[site] / root_mean_square(told) if told else 1.0
+        return found
+
+    def judged(self, row: Row, *, further: float = 1.0) -> Row:
         """Add the error ratio, the bound and the verdict to a row of distances.
 
-        `spread`: how far rounding alone goes at the site on this prompt, if it was asked.
+        `further`: how many times as far as typically rounding goes on the row's prompt, if asked.
         """
         dtype = self.cell.dtype
-        typical = max(self.typical_error(row["site"]), spread)
+        typical = self.typical_error(row["site"]) * max(1.0, further)
         least = max(row["reference_error"], typical, bounds.error_floor(dtype))
         ratio = row["port_error"] / least
         refactored = self.cell.mode.processing.refactor_factored_attn_matrices

@@ -10,6 +10,7 @@ arithmetic: Parker, UCLA CSD-970002, 1997.
 from __future__ import annotations
 
 import math
+import statistics
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
@@ -18,7 +19,7 @@ import torch
 from harness.measure.capture import capture
 from harness.measure.compare import relative_distance
 from harness.measure.entries import entries
-from harness.measure.routing import ROUTER, experts_chosen, flips_between
+from harness.measure.routing import ROUTER, chooses_unseen, experts_chosen, flips_between
 from harness.models.sites import within_block
 
 if TYPE_CHECKING:
@@ -41,36 +42,46 @@ _EXACT_MODULES: Final = (torch.nn.Embedding, torch.nn.Dropout, torch.nn.Identity
 def spread_at(
     reference: Reference, prompt: Prompt, relations: Mapping[str, Relation]
 ) -> dict[str, float]:
-    """Give the root mean square of the reference's relative error on a prompt, over `RUNS` runs.
+    """Give how far the reference moves on a prompt if it rounds otherwise: rel_l2, median of runs.
 
     At the sites of `relations`, in the coordinates that each is compared in. Runs in which a token
     goes to another expert than in the oracle's are left out, for they would excuse anything, and so
-    are errors that are not finite; where none is left, the error is 0. Kept by the reference: a
-    prompt and site are asked once.
+    are distances that are not finite. Where none is left, or the model chooses by numbers which no
+    site shows, it is 0. Kept by the reference: a prompt and site are asked once.
     """
     keys = {site: (prompt.prompt_id, site, each.kind) for site, each in relations.items()}
     asked = [site for site, key in keys.items() if key not in reference.spreads]
     if asked:
-        errors: dict[str, list[float]] = {site: [] for site in asked}
-        oracle = reference.oracle.activations(prompt, keep=False)
-        routers = {site for site in reference.runner.sites if within_block(site) == ROUTER}
-        wanted = [site for site in reference.runner.sites if site in routers.union(asked)]
-        for seed in range(RUNS):
-            with rounded_otherwise(reference.runner.model, seed=seed):
-                taken = capture(reference.runner, prompt, wanted)
-            if _flipped(reference, prompt, taken, oracle):
-                continue
+        moved: dict[str, list[float]] = {site: [] for site in asked}
+        for run in () if chooses_unseen(reference) else _runs(reference, prompt, asked):
             for site in asked:
-                right, true, counts = entries(
-                    taken[site], oracle[site], prompt, site, dtype=reference.dtype
+                actual, expected = run[site]
+                values, expected, counts = entries(
+                    actual, expected, prompt, site, dtype=reference.dtype
                 )
-                errors[site].append(
-                    relative_distance(right, true, relation=relations[site], counts=counts)
-                )
+                found = relative_distance(values, expected, relation=relations[site], counts=counts)
+                moved[site] += [found] if math.isfinite(found) else []
         for site in asked:
-            finite = [error for error in errors[site] if math.isfinite(error)]
-            reference.spreads[keys[site]] = root_mean_square(finite) if finite else 0.0
+            found = statistics.median(moved[site]) if moved[site] else 0.0
+            reference.spreads[keys[site]] = found
     return {site: reference.spreads[key] for site, key in keys.items()}
+
+
+def _runs(
+    reference: Reference, prompt: Prompt, asked: Sequence[str]
+) -> Iterator[dict[str, tuple[Tensor, Tensor]]]:
+    """Run the reference anew; give each site's tensor beside the one that it gave before."""
+    expected = reference.activations(prompt, keep=False)
+    oracle = reference.oracle.activations(prompt, keep=False)
+    if _flipped(reference, prompt, expected, oracle):
+        return
+    routers = {site for site in reference.runner.sites if within_block(site) == ROUTER}
+    wanted = [site for site in reference.runner.sites if site in routers.union(asked)]
+    for seed in range(RUNS):
+        with rounded_otherwise(reference.runner.model, seed=seed):
+            taken = capture(reference.runner, prompt, wanted)
+        if not _flipped(reference, prompt, taken, oracle):
+            yield {site: (taken[site], expected[site]) for site in asked}
 
 
 @contextmanager
@@ -88,7 +99,11 @@ def rounded_otherwise(model: torch.nn.Module, *, seed: int) -> Iterator[None]:
         return torch.where(stay, tensor, neighbour)
 
     def hook(_module: torch.nn.Module, _given: object, output: object) -> object:
-        return tuple(map(moved, output)) if type(output) is tuple else moved(output)
+        if type(output) is not tuple:
+            return moved(output)
+        # A router that has chosen gives the logits first: moved, they would tell of another choice.
+        kept = 1 if any(map(_holds_indices, output)) else 0
+        return (*output[:kept], *map(moved, output[kept:]))
 
     innermost = [
         module
@@ -101,6 +116,10 @@ def rounded_otherwise(model: torch.nn.Module, *, seed: int) -> Iterator[None]:
     finally:
         for handle in handles:
             handle.remove()
+
+
+def _holds_indices(value: object) -> bool:
+    return isinstance(value, torch.Tensor) and value.dtype in {torch.int64, torch.int32}
 
 
 def _flipped(

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 import torch
 
 from harness.models.sites import LOGITS, layer_of, within_block
+from harness.models.text_config import has_experts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,8 +21,18 @@ if TYPE_CHECKING:
     from jaxtyping import Bool, Int
     from torch import Tensor
 
+    from harness.measure.references import Reference
+
 ROUTER: Final = "mlp.router"
-_CHOOSING_FIELDS: Final = ("num_experts_per_tok", "experts_per_token", "moe_top_k")
+_CHOOSING_FIELDS: Final = (
+    "num_experts_per_tok",
+    "experts_per_token",
+    "moe_top_k",
+    "moe_topk",
+    "moe_k",
+    "top_k_experts",
+)
+_KEYS_CHOSEN_FIELD: Final = "index_topk"
 _BEHIND_ROUTER: Final = frozenset(
     {"mlp.pre", "mlp.pre_linear", "mlp.post", "mlp_out", "resid_post"}
 )
@@ -59,6 +70,17 @@ def experts_chosen(config: Mapping[str, object]) -> int:
     """Give how many experts a token goes to, by whatever name the config has it; 0 for none."""
     found = next((config[name] for name in _CHOOSING_FIELDS if config.get(name)), 0)
     return int(str(found))
+
+
+def chooses_unseen(reference: Reference) -> bool:
+    """Say whether a model chooses experts or keys by numbers that no site of it shows.
+
+    A choice that falls the other way is then not told from rounding.
+    """
+    if reference.runner.family.chooses_keys or reference.config.get(_KEYS_CHOSEN_FIELD):
+        return True
+    seen = any(within_block(site) == ROUTER for site in reference.runner.sites)
+    return has_experts(reference.config) and not (seen and experts_chosen(reference.config))
 
 
 def flips_between(

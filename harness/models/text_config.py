@@ -25,6 +25,14 @@ def vocabulary_size(config: Mapping[str, Any]) -> int:
     return next((int(found[name]) for name in _SIZES if isinstance(found.get(name), int)), 0)
 
 
+def has_experts(config: Mapping[str, Any]) -> bool:
+    """Say whether a config has experts, by whatever name, or a part of it does."""
+    return any(
+        has_experts(value) if isinstance(value, dict) else "expert" in str(name) and bool(value)
+        for name, value in config.items()
+    )
+
+
 def text_part(config: Any) -> Any:
     """Give the part of a loaded config that speaks of text and has layers; else the config itself.
 

@@ -163,7 +163,7 @@ def test_a_ports_error_is_judged_by_the_references_or_by_one_rounding(changes, r
 def test_a_reference_that_was_lucky_on_one_prompt_is_judged_by_what_is_typical(references):
     comparer = comparer_of(references)
     errors = (3e-6, 4e-6, 0.0)
-    comparer.learn_typical_errors([a_row(reference_error=error) for error in errors])
+    comparer.learn_typical_errors([BATCH], [[a_row(reference_error=error) for error in errors]])
     row = comparer.judged(a_row(reference_error=0.0, port_error=5e-6))
     assert row["typical_error"] == pytest.approx(5e-6 / math.sqrt(3))
     assert row["error_ratio"] == pytest.approx(math.sqrt(3))

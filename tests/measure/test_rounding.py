@@ -9,7 +9,7 @@ from harness.measure.comparer import CellComparer
 from harness.measure.references import References
 from harness.measure.relations import EQUAL
 from harness.measure.rounding import MOVED, rounded_otherwise, spread_at
-from harness.measure.routing import NO_FLIPS, Flips
+from harness.measure.routing import NO_FLIPS, Flips, chooses_unseen
 from harness.models.ports import load_port
 
 SITE = "blocks.1.mlp_out"
@@ -39,8 +39,7 @@ def comparer_of(references, *, prompts, family="qwen2_moe", dtype="float32"):
     reference = references.of(cell)
     port = load_port(cell, reference.checkpoint)
     comparer = CellComparer(cell, reference=reference, port=port)
-    rows = [row for prompt in prompts for row in comparer.distances(prompt)]
-    comparer.learn_typical_errors(rows)
+    comparer.learn_typical_errors(prompts, [comparer.distances(prompt) for prompt in prompts])
     return comparer
 
 
@@ -95,14 +94,22 @@ def test_where_terms_cancel_rounding_goes_further_than_it_typically_does(experts
 def test_a_row_that_rounding_explains_on_its_prompt_is_not_red(references, experts):
     prompt = cancelling(experts)
     comparer = comparer_of(references, prompts=[STEADY])
-    spread = spread_at(experts, prompt, {SITE: EQUAL})[SITE]
-    steady = spread_at(experts, STEADY, {SITE: EQUAL})[SITE]
-    assert (
-        verdict_on(comparer, prompt, error=3 * spread, reference_error=steady, chance_factor=1.0)
-        == "pass"
-    )
-    assert verdict_on(comparer, STEADY, error=3 * spread, chance_factor=1.0) == "fail"
-    assert verdict_on(comparer, prompt, error=5 * spread, chance_factor=1.0) == "fail"
+    here, usual = (spread_at(experts, each, {SITE: EQUAL})[SITE] for each in (prompt, STEADY))
+    typical = comparer.typical_error(SITE)
+    explained = typical * here / usual
+    few = {"reference_error": typical, "chance_factor": 1.0}
+    assert verdict_on(comparer, prompt, error=3.9 * explained, **few) == "pass"
+    assert verdict_on(comparer, prompt, error=4.1 * explained, **few) == "fail"
+    assert verdict_on(comparer, STEADY, error=3.9 * explained, **few) == "fail"
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_where_rounding_goes_as_far_as_typically_the_bound_is_what_it_was(references, dtype):
+    comparer = comparer_of(references, prompts=[STEADY], family="gpt2", dtype=dtype)
+    few = {"reference_error": 0.0, "chance_factor": 1.0}
+    typical = comparer.typical_error(SITE)
+    assert verdict_on(comparer, STEADY, error=3.9 * typical, **few) == "pass"
+    assert verdict_on(comparer, STEADY, error=4.1 * typical, **few) == "fail"
 
 
 def test_what_no_rounding_explains_is_red_and_rounding_is_not_asked(references, monkeypatch):
@@ -134,6 +141,44 @@ def test_a_run_in_which_a_token_goes_to_another_expert_excuses_nothing(monkeypat
     monkeypatch.setattr(rounding, "flips_between", lambda *_args, **_: NO_FLIPS)
     with_flips = max(spread_at(reference, each, {SITE: EQUAL})[SITE] for each in prompts)
     assert with_flips > 3 * kept
+
+
+def test_a_router_that_has_chosen_keeps_the_logits_that_it_chose_by():
+    class Router(torch.nn.Module):
+        def forward(self, given):
+            scores, indices = given.topk(2, dim=-1)
+            return given, scores, indices
+
+    given = torch.randn(200, 8, generator=torch.Generator().manual_seed(0))
+    router = Router()
+    with rounded_otherwise(router, seed=0):
+        logits, scores, indices = router(given)
+    assert torch.equal(logits, given)
+    assert not torch.equal(scores, given.gather(-1, indices))
+
+
+@pytest.mark.parametrize(
+    ("family", "fields", "unseen"),
+    [
+        ("qwen2_moe", {}, False),
+        ("qwen2_moe", {"num_experts_per_tok": None}, True),
+        ("qwen2_moe", {"num_experts_per_tok": None, "moe_topk": 2}, False),
+        ("gpt2", {}, False),
+        ("gpt2", {"n_routed_experts": 4}, True),
+        ("gpt2", {"index_topk": 8}, True),
+        ("doge", {}, True),
+    ],
+)
+def test_what_chooses_by_numbers_that_no_site_shows_excuses_nothing(
+    references, monkeypatch, family, fields, unseen
+):
+    cell = Cell(case=Case(family=family), loading_mode="hf_sdpa", dtype="float32")
+    reference = references.of(cell)
+    monkeypatch.setattr(type(reference), "config", {**reference.config, **fields})
+    assert chooses_unseen(reference) is unseen
+    reference.spreads.clear()
+    assert (spread_at(reference, STEADY, {SITE: EQUAL})[SITE] == 0.0) is unseen
+    reference.spreads.clear()
 
 
 def test_where_every_run_sends_a_token_elsewhere_there_is_no_excuse(experts, monkeypatch):

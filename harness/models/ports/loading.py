@@ -11,10 +11,9 @@ import transformers
 from packaging.version import Version
 
 from harness.errors import CheckpointError, Refused
+from harness.models.text_config import has_experts
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from harness.models.checkpoints import Checkpoint
     from harness.models.family import Family
 
@@ -148,17 +147,9 @@ def spelled_for_this_release(dtype: str, config: Any) -> dict[str, Any]:
     arguments: dict[str, Any] = {"dtype" if known else "torch_dtype": TORCH_DTYPES[dtype]}
     # transformers 4 runs experts eagerly always, and knows no such argument.
     chooses = hasattr(transformers.PreTrainedModel, "get_correct_experts_implementation")
-    if chooses and _has_experts(config.to_dict()):
+    if chooses and has_experts(config.to_dict()):
         arguments["experts_implementation"] = "eager"
     return arguments
-
-
-def _has_experts(config: Mapping[str, Any]) -> bool:
-    """Say whether a config has experts, by whatever name, or a part of it does."""
-    return any(
-        _has_experts(value) if isinstance(value, dict) else "expert" in str(name) and bool(value)
-        for name, value in config.items()
-    )
 
 
 def _refusal(words: str, checkpoint: Checkpoint) -> str:
