@@ -77,6 +77,8 @@ def measure(
     for prompt in prompts:
         outcome.prompts.append(prompt)
         outcome.deltas += questioner.rows(prompt)
+        if isinstance(questioner.raised, Unavailable):
+            break  # the same answer each time
     outcome.routing_flips, outcome.unjudged = questioner.routing_flips, questioner.unjudged
     outcome.prompts += questioner.texts.values()
     outcome.passed_through = runner.passed_through()
@@ -125,10 +127,8 @@ class Questioner:
     def rows(self, prompt: Prompt) -> list[Row]:
         """Ask on one prompt and give a judged row per check and site.
 
-        What was found before a check raised is kept, and what it raised in `raised`.
-
-        Raises:
-            Unavailable: the model owes nothing, or cannot be asked.
+        What was found before a check raised is kept, and what it raised in `raised`: an
+        `Unavailable`, if the model owes nothing or cannot be asked.
         """
         rows: list[Row] = []
         try:
@@ -136,8 +136,6 @@ class Questioner:
                 self.texts |= {text.origin: text for text in owed.texts}
                 self.because[owed.check] = owed.because
                 rows += self._rows_of(owed, prompt)
-        except Unavailable:
-            raise
         except Exception as error:  # noqa: BLE001 - whatever a library raises
             self.raised = error
         through = self.model.runner.passed_through()

@@ -183,11 +183,19 @@ class Model:
         """Run once without any hook and give the logits [batch, pos, vocab]."""
         return self.run(prompt, asking, sites=(LOGITS,))[LOGITS]
 
-    def run_with_cache(self, prompt: Prompt) -> Activations:
-        """Run once with TransformerLens' own cache of activations, and give what it holds."""
+    def run_with_cache(self, prompt: Prompt) -> tuple[Activations, tuple[str, ...]]:
+        """Run once with TransformerLens' own cache; give what it holds, and what it lacks.
+
+        It lacks sites that have a hook. Others, which a port computes beside it, are no matter.
+        """
         with numerics_of(self.cell.dtype):
             taken = self.runner.run_with_cache(prompt, self.sites)
-        return {site: by_row(taken[site], prompt) for site in self.sites if site in taken}
+        held = {
+            site: by_row(tensor, prompt)
+            for site in self.sites
+            if (tensor := taken.get(site)) is not None
+        }
+        return held, tuple(site for site, tensor in taken.items() if tensor is None)
 
     def decode(
         self, prompt: Prompt, chunks: Sequence[int], asking: Asking = PLAIN

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 from packaging.version import Version
 
-from harness.errors import Refused
+from harness.errors import CheckpointError, Refused, Unavailable
 from harness.measure.probes.model import Owed
 from harness.measure.references import numerics_of
 from harness.models.checkpoints.folder import open_folder
@@ -129,10 +129,14 @@ def loaded_from(folder: Path, model: Model) -> TransformersRunner:
     """Load a saved model as the one at hand was loaded.
 
     Raises:
-        CheckpointError: tensors are missing or extra, or the folder cannot be read.
+        CheckpointError: tensors are missing or extra, or the folder cannot be read, or is refused.
     """
     with numerics_of(model.cell.dtype):
-        found = load_port(model.cell, open_folder(folder))
+        try:
+            found = load_port(model.cell, open_folder(folder))
+        except Unavailable as refusal:  # it supports the model: this is what it has just saved
+            message = f"what was saved is not loaded again: {refusal}"
+            raise CheckpointError(message) from refusal
     if not isinstance(found, TransformersRunner):
         raise TypeError(found)
     return found

@@ -38,8 +38,11 @@ class Runner(Protocol):
     ) -> list[dict[str, Tensor]]:
         """Run the prompt in chunks of these lengths with the model's own key-value cache."""
 
-    def run_with_cache(self, prompt: Prompt, sites: Sequence[str]) -> dict[str, Tensor]:
-        """Run once with TransformerLens' own cache of activations; of its ports alone."""
+    def run_with_cache(self, prompt: Prompt, sites: Sequence[str]) -> dict[str, Tensor | None]:
+        """Run once with TransformerLens' own cache of activations; of its ports alone.
+
+        None stands for a site that has a hook, and that the cache does not hold.
+        """
 
     def to_tokens(self, texts: Sequence[str], *, bos: bool | None = None) -> list[list[int]]:
         """Give the token ids of texts as the port makes them; of TransformerLens' ports alone.

@@ -167,14 +167,16 @@ class BridgeRunner:
             found.append(taken.at(sites))
         return found
 
-    def run_with_cache(self, prompt: Prompt, sites: Sequence[str]) -> dict[str, Tensor]:
-        """Run once with the bridge's own cache of activations and give the tensors at the sites."""
+    def run_with_cache(self, prompt: Prompt, sites: Sequence[str]) -> dict[str, Tensor | None]:
+        """Run once with the bridge's own cache of activations and give what it holds, or None."""
         inputs = self._inputs(prompt, PLAIN)
         names = {self._hooks[site]: site for site in sites if site in self._hooks}
         with torch.no_grad(), quiet():
             logits, cache = self.bridge.run_with_cache(inputs.pop("input_ids"), **inputs)
         # Legacy names are aliases in the cache too.
-        found = {site: cache[name].detach() for name, site in names.items() if name in cache}
+        found = {
+            site: cache[name].detach() if name in cache else None for name, site in names.items()
+        }
         return {**found, LOGITS: logits}
 
     def to_tokens(self, texts: Sequence[str], *, bos: bool | None = None) -> list[list[int]]:

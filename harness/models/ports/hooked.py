@@ -100,12 +100,14 @@ class HookedRunner:
             found.append(self._forward(part, sites, asking))
         return found
 
-    def run_with_cache(self, prompt: Prompt, sites: Sequence[str]) -> dict[str, Tensor]:
-        """Run once with the model's own cache of activations and give what it holds."""
+    def run_with_cache(self, prompt: Prompt, sites: Sequence[str]) -> dict[str, Tensor | None]:
+        """Run once with the model's own cache of activations and give what it holds, or None."""
         with torch.no_grad(), quiet():
             logits, cache = self.model.run_with_cache(**self._arguments(prompt, PLAIN))
         names = {site: self._paths[site] for site in sites if self._paths[site]}
-        found = {site: cache[name].detach() for site, name in names.items() if name in cache}
+        found = {
+            site: cache[name].detach() if name in cache else None for site, name in names.items()
+        }
         return {**found, LOGITS: logits}
 
     def _forward(

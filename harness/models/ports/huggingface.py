@@ -201,7 +201,7 @@ class TransformersRunner:
         self,
         prompt: Prompt,  # noqa: ARG002 - a Runner's signature
         sites: Sequence[str],  # noqa: ARG002 - a Runner's signature
-    ) -> dict[str, Tensor]:
+    ) -> dict[str, Tensor | None]:
         """Refuse: `transformers` keeps no activations.
 
         Raises:

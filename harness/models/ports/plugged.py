@@ -150,7 +150,7 @@ class PluggedRunner:
         self,
         prompt: Prompt,  # noqa: ARG002 - a Runner's signature
         sites: Sequence[str],  # noqa: ARG002 - a Runner's signature
-    ) -> dict[str, Tensor]:
+    ) -> dict[str, Tensor | None]:
         """Refuse: it keeps no activations.
 
         Raises:

@@ -4,8 +4,10 @@ from dataclasses import replace
 
 import pytest
 import torch
+from transformer_lens.model_bridge import TransformerBridge
 
 from harness.case import Case, Cell, Limitation
+from harness.errors import Refused
 from harness.measure.kept import KeptPort
 from harness.measure.references import References
 from harness.measure.run import Plan, measure_cell
@@ -267,6 +269,45 @@ def test_what_failed_before_a_check_raised_is_told_and_a_check_that_only_raises_
     assert "no cache today" in both.row["reason"]
     alone = measured(cell_of("observer"), references, ask=only_raising)
     assert (alone.verdict, "no cache today" in alone.row["reason"]) == ("error", True)
+
+
+@pytest.mark.parametrize("first", ["on the same prompt", "on the prompt before"])
+def test_what_failed_before_the_model_refused_is_not_taken_back(references, first):
+    def refusing(_, prompt, asking):
+        if asking.cache is not None and (first == "on the same prompt" or len(prompt.tokens) > 1):
+            raise Refused("no cache, ever")
+        return mask_dropped_if_attentions_are_asked_for(_, prompt, asking)
+
+    found = measured(cell_of("observer"), references, ask=refusing)
+    assert (found.verdict, found.row["first_site"]) == ("fail", "blocks.0.attn.pattern")
+    assert "no cache, ever" in found.row["reason"]
+
+
+def test_a_model_that_refuses_where_nothing_failed_is_unavailable(references):
+    def refusing(_, __, asking):
+        if asking.cache is not None:
+            raise Refused("no cache, ever")
+        return asking
+
+    found = measured(cell_of("observer"), references, ask=refusing)
+    assert (found.verdict, found.row["reason"]) == ("unavailable", "no cache, ever")
+
+
+@pytest.mark.parametrize("lost", [(), ("blocks.1.hook_mlp_out",)])
+def test_a_hook_that_fires_and_is_not_in_the_cache_is_told(references, monkeypatch, lost):
+    run = TransformerBridge.run_with_cache
+
+    def forgetting(self, *given, **named):
+        logits, cache = run(self, *given, **named)
+        for name in lost:
+            del cache.cache_dict[name]
+        return logits, cache
+
+    monkeypatch.setattr(TransformerBridge, "run_with_cache", forgetting)
+    cell = replace(cell_of("observer"), loading_mode="bridge")
+    found = measure_cell(cell, run_id="r", references=references, plan=BARE)
+    told = {row["site"] for row in found.deltas if row["verdict"] == "fail"}
+    assert (found.verdict, told) == (("fail", {"blocks.1.mlp_out"}) if lost else ("pass", set()))
 
 
 def test_a_failure_is_cut_down_to_a_small_prompt(references):

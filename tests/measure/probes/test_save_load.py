@@ -61,6 +61,18 @@ def tensors_changed(change):
     return spoil
 
 
+def test_a_model_that_does_not_know_what_it_has_saved_is_no_refusal(spoilt, references):
+    def renamed(folder):
+        file = folder / "config.json"
+        file.write_text(json.dumps({**json.loads(file.read_text()), "model_type": "unheard_of"}))
+
+    spoilt(renamed)
+    found = asked(references)
+    assert found.verdict == "error"
+    assert "what was saved is not loaded again" in found.row["reason"]
+    assert "unheard_of" in found.row["reason"]
+
+
 @pytest.mark.parametrize("family", ["gpt2", "llama", "mixtral", "t5"])
 @pytest.mark.parametrize("dtype", ["exact", "float32"])
 def test_what_is_saved_comes_back(family, dtype, references):
