@@ -57,12 +57,14 @@ def has_begun(run: Path, cell: str) -> bool:
     return _file(run, cell).is_file()
 
 
-def lose(run: Path, cell: str, reason: str) -> None:
-    """Make a cell that has begun an error, unless its rows are whole by now."""
+def lose(run: Path, cell: str, reason: str, *, verdict: str = "error") -> bool:
+    """Make a cell that has begun an error, unless its rows are whole by now; say if it is one."""
     file = _file(run, cell)
-    if has_begun(run, cell) and not has_part(run, "cells", cell):
-        row = json.loads(file.read_text(encoding="utf-8"))["row"]
+    lost = has_begun(run, cell) and not has_part(run, "cells", cell)
+    if lost:
+        row = {**json.loads(file.read_text(encoding="utf-8"))["row"], "verdict": verdict}
         _write_loss(run, row, reason, seconds=time.time() - file.stat().st_mtime)
+    return lost
 
 
 def come_back(run: Path, row: Row, reason: str) -> None:

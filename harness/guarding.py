@@ -26,6 +26,7 @@ _WORDS: Final = 300
 """Characters of an exception that a reason holds: a sentence, no log."""
 _CAME_BACK: Final = "it forked, and the new process came back into the run: who measured what?"
 _FIXTURE: Final = "check_cell"
+_UNASKED: Final = f"its test ended, and {_FIXTURE} was not called with it: nothing was measured"
 
 
 class Guard:
@@ -62,7 +63,10 @@ class Guard:
     def pytest_runtest_makereport(
         self, item: pytest.Item, call: pytest.CallInfo[None]
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-        """Make a cell an error whose test failed without rows; a forked process ends here."""
+        """Make a cell an error whose test ended without rows; a forked process ends here.
+
+        If the test was skipped, by a mark for instance, it is unavailable.
+        """
         cell = self._cell_of(item)
         if os.getpid() != self._pid and self._row:
             begun.come_back(self._run, self._row, _CAME_BACK)
@@ -72,10 +76,15 @@ class Guard:
         with contextlib.suppress(OSError):  # a full disk: without a row it is measured again
             if told := begun.check_alone(self._run, self._row):
                 report.outcome, report.longrepr = "failed", f"{cell.id}: {told}"
+            if report.skipped and call.excinfo is not None:
+                words = f"its test was skipped: {call.excinfo.value}"[:_WORDS]
+                begun.lose(self._run, cell.id, words, verdict="unavailable")
             if report.failed and call.excinfo is not None and not item.session.shouldstop:
                 words = call.excinfo.exconly(tryshort=True)[:_WORDS]
                 begun.lose(self._run, cell.id, f"its test's {call.when} raised {words}")
             if call.when == "teardown":
+                if not item.session.shouldstop and begun.lose(self._run, cell.id, _UNASKED):
+                    report.outcome, report.longrepr = "failed", f"{cell.id}: {_UNASKED}"
                 begun.end(self._run, cell.id)
         return report
 

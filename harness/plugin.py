@@ -510,6 +510,7 @@ def _open(session: Session, asking: pytest.Session) -> tuple[References, KeptPor
         selection=session.selection.asked(),
         plan=session.plan,
         part=None if session.part is None else session.part.stored(),
+        keyword=asking.config.option.keyword,
     )
     if hasattr(asking.config, "workerinput"):
         watched(session.run)

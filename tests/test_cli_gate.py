@@ -317,6 +317,26 @@ def test_a_cell_that_was_not_asked_for_is_not_missed(two_accepted):
     assert cli_gate.gate_run(two_accepted, right, asked, whole=True) == 0
 
 
+@pytest.mark.parametrize(("keyword", "code"), [("", 1), ("gpt2", 0)])
+def test_a_run_that_is_finished_later_misses_what_it_would_have_missed_at_once(
+    keyword, code, cases, two_accepted, call
+):
+    run = Path("reports/runs/begun")
+    asked = {"mode": ["hf_sdpa"], "dtype": ["exact"], "probe": ["none"]}
+    plan = {"drawn": 0, "seed": 0, "shrink_seconds": 0.0}
+    open_run(run, selection=asked, plan=plan, keyword=keyword)
+    found, _, _ = call("run", "--resume", run)
+    verdicts = {cell["cell_id"]: cell["verdict"] for cell in written(run)["cells"]}
+    assert found == code
+    assert verdicts.get("llama-default.hf_sdpa.exact") == ("vanished" if code else None)
+
+
+@pytest.mark.usefixtures("cases")
+def test_what_a_run_was_asked_for_by_a_word_is_kept(call):
+    call(*RUN, "-k", "gpt2")
+    assert json.loads(Path("reports/runs/latest/run.json").read_text())["keyword"] == "gpt2"
+
+
 @pytest.mark.usefixtures("cases")
 def test_a_baseline_that_is_none_ends_a_run_before_it_begins(call):
     code, _, said = call(*RUN, "--baseline", "reports/runs/right")

@@ -83,6 +83,22 @@ def test_each_cell_that_breaks_its_process_is_an_error_and_the_others_finish(sta
     assert f"{FIRST}: its process was killed by SIGSEGV" in said
 
 
+@pytest.mark.parametrize("workers", [(), ("-n1",)])
+def test_a_test_that_does_not_ask_leaves_no_cell_out_and_a_skipped_one_is_unavailable(
+    workers, start, tmp_path
+):
+    unasked, skipped = "return lambda cell: None", "pytest.skip('no such machine')"
+    run = start(*workers, exact=unasked, float32=skipped)
+    said, _ = run.communicate(timeout=TIMEOUT * 3)
+    why = "its test ended, and check_cell was not called with it: nothing was measured"
+    found = verdicts(tmp_path)
+    assert found[FIRST] == ("error", why)
+    assert found[SECOND] == ("unavailable", "its test was skipped: no such machine")
+    assert found[THIRD][0] == "pass"
+    assert run.returncode == pytest.ExitCode.TESTS_FAILED
+    assert f"{FIRST}: {why}" in said
+
+
 def test_a_cell_that_does_not_end_is_an_error_that_says_where_and_the_others_finish(
     start, tmp_path
 ):

@@ -94,7 +94,7 @@ def run_items(
         for group in grouped(test.cell for test in tests.values())
     ]
     with reached(order.address) as engine:
-        open_run(run, selection=selection, plan=plan, part=part)
+        open_run(run, selection=selection, plan=plan, part=part, keyword=config.option.keyword)
         drive(tests, pieces, engine=engine, run=run, rows=rows)
 
 
