@@ -317,10 +317,9 @@ def test_a_cell_that_was_not_asked_for_is_not_missed(two_accepted):
     assert cli_gate.gate_run(two_accepted, right, asked, whole=True) == 0
 
 
+@pytest.mark.usefixtures("cases", "two_accepted")
 @pytest.mark.parametrize(("keyword", "code"), [("", 1), ("gpt2", 0)])
-def test_a_run_that_is_finished_later_misses_what_it_would_have_missed_at_once(
-    keyword, code, cases, two_accepted, call
-):
+def test_a_run_that_is_finished_later_misses_what_it_would_have_missed_at_once(keyword, code, call):
     run = Path("reports/runs/begun")
     asked = {"mode": ["hf_sdpa"], "dtype": ["exact"], "probe": ["none"]}
     plan = {"drawn": 0, "seed": 0, "shrink_seconds": 0.0}

@@ -8,6 +8,8 @@ import time
 
 import pytest
 
+from harness.begun import held
+from harness.measure.writing import open_run
 from harness.record import finished_cells, read_cells
 
 CASES = """
@@ -175,6 +177,19 @@ def test_rows_that_cannot_be_written_stop_the_run_with_2_and_the_cell_is_not_fin
     assert run.returncode == pytest.ExitCode.INTERRUPTED
     assert finished_cells(tmp_path / "reports/runs/mine") == {FIRST}
     assert "allow larger files (ulimit -f), then --resume" in said
+
+
+@pytest.mark.parametrize("options", [(), ("-n1",), ("--executor=ray",)])
+def test_a_run_that_is_being_measured_is_refused_to_a_second_session(options, start, tmp_path):
+    run = tmp_path / "reports" / "runs" / "begun"
+    plan = {"drawn": 0, "seed": 0, "shrink_seconds": 0.0}
+    open_run(run, selection={"mode": ["hf_sdpa"]}, plan=plan)
+    with held(run):
+        second = start(*options, f"--resume={run}")
+        said, _ = second.communicate(timeout=TIMEOUT)
+    assert "is being measured by another process" in said
+    assert second.returncode == pytest.ExitCode.USAGE_ERROR
+    assert finished_cells(run) == frozenset()
 
 
 def test_two_runs_into_one_folder_at_once_are_two_whole_runs(start, tmp_path):
