@@ -11,6 +11,7 @@ import datetime as dt
 import gc
 import os
 from collections import Counter
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -444,18 +445,22 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
         return None
     try:
         from harness.cluster.loop import run_items
+        from harness.guarding import hold
 
-        run_items(
-            session,
-            state.order,
-            run=state.run,
-            resumed=bool(session.config.getoption("resume")),
-            cell_of=_cell_of,
-            controls=state.controls,
-            selection=state.selection.asked(),
-            plan=state.plan,
-            part=None if state.part is None else state.part.stored(),
-        )
+        with ExitStack() as ends:
+            if any(map(_cell_of, session.items)):
+                hold(state.run, ends)
+            run_items(
+                session,
+                state.order,
+                run=state.run,
+                resumed=bool(session.config.getoption("resume")),
+                cell_of=_cell_of,
+                controls=state.controls,
+                selection=state.selection.asked(),
+                plan=state.plan,
+                part=None if state.part is None else state.part.stored(),
+            )
     except UsageError as error:
         raise pytest.UsageError(str(error)) from error
     return True

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import posixpath
 import sys
-from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -13,7 +12,6 @@ from harness.cluster.driving import asked_of, check_is_new, drive
 from harness.cluster.engine import reached
 from harness.cluster.piece import ALIKE, Piece, grouped
 from harness.cluster.rows import Rows
-from harness.guarding import hold
 from harness.measure.writing import open_run
 from harness.provenance import gather
 
@@ -95,9 +93,7 @@ def run_items(
         )
         for group in grouped(test.cell for test in tests.values())
     ]
-    with ExitStack() as ends:
-        hold(run, ends)
-        engine = ends.enter_context(reached(order.address))
+    with reached(order.address) as engine:
         open_run(run, selection=selection, plan=plan, part=part, keyword=config.option.keyword)
         drive(tests, pieces, engine=engine, run=run, rows=rows)
 
