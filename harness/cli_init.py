@@ -31,5 +31,6 @@ def init(
         f"next: {there}pytest                 # measures the tiny Llama of cases/my_models.py\n"
         "      edit cases/my_models.py: your models\n"
         '      harness run && harness baseline accept latest --reason "the first"\n'
-        "      git add .github cases reports model-ports.txt"
+        "      git add .github cases reports model-ports.txt\n"
+        "      and wheels/ with this package's wheel, if your machines find it on no index"
     )
