@@ -70,7 +70,8 @@ def find_steps(series: Series, nights: Sequence[Night]) -> pd.DataFrame:
     differ from the run before, or the commit. `before` and `after` are verdicts, or medians of
     values. `worse` says that a person should look.
     """
-    found = {(cell, run): told for cell, run, *told in _values(series)}
+    found = {(cell, run): told for cell, run, *told in _checkpoints(series)}
+    found |= {(cell, run): told for cell, run, *told in _values(series)}
     # A verdict says more than a number, and a lost cell more than either.
     found |= {(cell, run): told for cell, run, *told in _verdicts(series)}
     found |= {(cell, run): told for cell, run, *told in _presence(series)}
@@ -148,6 +149,9 @@ def _presence(series: Series) -> Iterator[Step]:
             yield int(cell), int(run) + 1, "came", state in RED, "", state
         else:
             yield int(cell), int(run) + 1, "gone", state in _MEASURED, state, ""
+
+
+def _checkpoints(series: Series) -> Iterator[Step]:
     for cell, run, _ in _changes(series.segments):
         yield cell, run, "checkpoint", False, "", ""
 

@@ -95,8 +95,10 @@ class Gate:
 
     @property
     def asked(self) -> bool:
-        """Say whether anything could be compared at all."""
-        return any(cell.verdict != "unmeasured" for cell in self.cells)
+        """Say whether anything could be compared: what is only new was held against nothing."""
+        return any(
+            cell.worse or cell.verdict not in {"unmeasured", "appeared"} for cell in self.cells
+        )
 
     @property
     def worse(self) -> tuple[GateCell, ...]:
@@ -267,7 +269,8 @@ def _who(moves: Moves, loading_mode: str) -> tuple[str, str]:
         return ("unchanged" if side == "none" else "rounding"), side
     side = _side(bool(moves.reference), bool(moves.port), one=one_library)
     # A reference that computes something else is for a person to accept, whoever agrees with it.
-    elsewhere = any(not move.rounds and math.isfinite(move.drift) for move in moves.reference)
+    # Nor is a port mended whose error is the same, and its reference's has grown.
+    elsewhere = any(move.rounds or math.isfinite(move.drift) for move in moves.reference)
     if moves.was_wrong and not moves.is_wrong and not elsewhere:
         return "fixed", side
     return f"{side}_moved", side

@@ -74,7 +74,11 @@ def moves_of(cell: Row, old: Side, new: Side) -> Moves:
     return Moves(
         reference=tuple(_reference_moves(cell, before, after, oracle)),
         port=tuple(port),
-        newly_failing=tuple(s for s in common if after[s]["failed"] and not before[s]["failed"]),
+        newly_failing=tuple(
+            site
+            for site, row in after.items()  # one that the port has gained, too
+            if row["failed"] and not (site in before and before[site]["failed"])
+        ),
         was_wrong=any(row["failed"] for row in before.values()),
         is_wrong=any(row["failed"] for row in after.values()),
         lost=tuple(site for site in before if site not in after),

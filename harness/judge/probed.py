@@ -61,9 +61,9 @@ def _breaks_exactly(row: Row, old: Side, new: Side) -> bool:
 
 
 def _changed_texts(cell_id: str, old: Side, new: Side) -> frozenset[str]:
-    """Name the texts whose token ids both sides have, and that differ."""
+    """Name the texts of the old side whose token ids differ, or that have none any more."""
     before, after = old.texts.get(cell_id, {}), new.texts.get(cell_id, {})
-    return frozenset(text for text in before if text in after and before[text] != after[text])
+    return frozenset(text for text in before if before[text] != after.get(text))
 
 
 def _listed(names: frozenset[str]) -> str:

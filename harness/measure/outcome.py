@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from harness.case import BY_PROCESSING
 from harness.measure.prompts import bank
@@ -76,6 +76,10 @@ class CellResult:
         return str(self.row["verdict"])
 
 
+RAISED: Final = "a check raised"
+"""Stands among the checks that failed, so that one which raises beside them is told from none."""
+
+
 class Outcome:
     """What is known of a cell so far; filled as it is measured, so that nothing is lost."""
 
@@ -89,6 +93,7 @@ class Outcome:
         self.first: Row | None = None
         self.tightest: str | None = None
         self.smallest: str | None = None
+        self.raised = False
         self.checkpoint: Checkpoint | None = None
         self.woken: tuple[str, ...] = ()
         self.routing_flips = 0
@@ -103,8 +108,9 @@ class Outcome:
         failing = dict.fromkeys(
             row["check"] for row in self.deltas if row["verdict"] == "fail" and row.get("check")
         )
+        raised = [RAISED] if self.raised else []
         return {
-            "failing_checks": "; ".join(failing) or None,
+            "failing_checks": "; ".join((*failing, *raised)) or None,
             "first_site": self.first["site"] if self.first else None,
             "first_prompt_id": self.smallest,
             "tightest_relation": self.tightest,

@@ -96,6 +96,7 @@ def measure(
     if outcome.first is not None:
         _describe(questioner, outcome.first, vocabulary, plan, outcome, known=not new)
     if raised is not None:
+        outcome.raised = True
         return "fail", f"{reason}; beside it a check raised {raised!r}"
     return verdict, reason
 

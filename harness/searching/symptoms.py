@@ -99,6 +99,8 @@ def _outcome(cell: GateCell, symptom: GateCell, places: Places) -> Outcome:
         return "skipped"
     if not cell.worse:
         return "good"
+    if cell.verdict == "broke" and cell.first_site is None and symptom.verdict != "broke":
+        return "skipped"  # it was not measured there
     if symptom.first_site is None:
         return "bad" if cell.verdict == symptom.verdict else "good"
     if cell.first_site == symptom.first_site:

@@ -79,6 +79,15 @@ def test_values_of_another_checkpoint_are_another_segment(write_night, cells):
     assert (step["kind"], step["run_id"], step["worse"]) == ("checkpoint", "night010", False)
 
 
+def test_a_cell_that_fails_from_the_night_of_another_checkpoint_on_is_told(write_night, cells):
+    for day in range(4):
+        late = day >= 2
+        columns = cells([1.0], digests="e" if late else "d", verdicts=["fail" if late else "pass"])
+        write_night(day, columns)
+    (step,) = steps_in(write_night.folder).to_dict("records")
+    assert (step["kind"], step["worse"], step["after"]) == ("verdict", True, "fail")
+
+
 def test_a_cell_that_did_not_run_says_nothing_of_its_checkpoint(write_night, cells):
     for day, digest in enumerate(["d", None, "d"]):
         write_night(day, cells([1.0], digests=[digest]))

@@ -176,6 +176,12 @@ def test_a_reference_that_moves_to_where_its_port_is_is_for_a_person_to_accept(c
     assert told(found, "verdict", "worse", "attribution") == ("reference_moved", True, "reference")
 
 
+def test_a_port_is_not_fixed_by_a_reference_whose_error_has_grown(measured):
+    wrong = scaled(1e-3, **IN_FLOAT32)
+    found = gate(measured(port=wrong), measured(port=wrong, reference=wrong), [FLOAT32])
+    assert told(found, "verdict", "worse", cell_id=FLOAT32) == ("reference_moved", True)
+
+
 @pytest.mark.parametrize("verdict", ["pass", "known", "stale"])
 def test_a_port_that_raised_and_does_no_more_is_fixed(verdict, clean):
     found = gate(unmeasured(clean, EXACT), with_cell(clean, verdict=verdict), [EXACT])
@@ -249,6 +255,21 @@ def test_a_port_whose_wrong_site_is_lost_is_not_fixed(clean, measured):
 def test_a_site_that_the_port_gained_is_not_worse(clean, measured):
     found = gate(measured(port=without(SITE)), clean, [EXACT])
     assert told(found, "verdict", "worse") == ("unchanged", False)
+
+
+def test_a_site_that_the_port_gained_and_gets_wrong_is_worse(clean, measured):
+    rows = clean.ports[EXACT]
+    wrong = {**rows, SITE: {**rows[SITE], "failed": True}}
+    after = dataclasses.replace(clean, ports={**clean.ports, EXACT: wrong})
+    found = gate(measured(port=without(SITE)), after, [EXACT])
+    assert told(found, "verdict", "worse", "first_site") == ("port_moved", True, SITE)
+
+
+def test_what_is_only_new_was_held_against_nothing(clean):
+    new = gate(lacking(clean, EXACT), clean, [EXACT])
+    assert (verdicts(new), new.overall, new.exit_code) == (["appeared"], "not asked", 2)
+    beside = gate(lacking(clean, EXACT), clean, [EXACT, FLOAT32])
+    assert (verdicts(beside), beside.exit_code) == (["appeared", "unchanged"], 0)
 
 
 def test_another_prompt_is_another_question(gated):

@@ -119,5 +119,7 @@ def test_other_token_ids_are_a_verdict_of_their_own():
     moved = verdict_of(kept, kept, old=ids(1, 5, 6), new=ids(5, 6))
     assert (moved.verdict, moved.worse) == ("tokens_moved", True)
     assert moved.reason == "other token ids for: plain"
+    gone = verdict_of(kept, kept, old=ids(1, 5, 6), new={})
+    assert (gone.verdict, gone.worse) == ("tokens_moved", True)
     same = verdict_of(kept, kept, old=ids(5, 6), new=ids(5, 6))
     assert (same.verdict, same.worse) == ("unchanged", False)

@@ -52,6 +52,15 @@ def test_a_version_is_bad_where_it_shows_the_same_fault_again(now, outcome):
     assert judgement_on(gate_of(now), (MOVED,), PLACES).outcome == outcome
 
 
+@pytest.mark.parametrize("symptom", ["vanished", "tokens_moved"])
+def test_where_the_cell_breaks_it_is_not_known_whether_it_would_have_lost_anything(symptom):
+    found = {
+        now: judgement_on(gate_of(cell(now)), (cell(symptom),), PLACES).outcome
+        for now in (symptom, "broke", "unchanged")
+    }
+    assert found == {symptom: "bad", "broke": "skipped", "unchanged": "good"}
+
+
 @pytest.mark.parametrize(
     ("now", "outcome"), [("broke", "bad"), ("vanished", "good"), ("unchanged", "good")]
 )

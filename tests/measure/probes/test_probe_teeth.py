@@ -267,6 +267,7 @@ def test_what_failed_before_a_check_raised_is_told_and_a_check_that_only_raises_
     both = measured(cell_of("observer"), references, ask=raising)
     assert (both.verdict, both.row["first_site"]) == ("fail", "blocks.0.attn.pattern")
     assert "no cache today" in both.row["reason"]
+    assert both.row["failing_checks"].endswith("; a check raised")
     alone = measured(cell_of("observer"), references, ask=only_raising)
     assert (alone.verdict, "no cache today" in alone.row["reason"]) == ("error", True)
 
