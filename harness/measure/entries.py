@@ -39,7 +39,8 @@ def entries(
             "next: see whether the port's hook gives what its name says"
         )
         raise CaptureError(message) from error
-    actual, expected = actual.expand(shape), expected.expand(shape)
+    # What was kept on disk, or computed in borrowed weights, lies on the CPU.
+    actual, expected = actual.expand(shape), expected.to(actual.device).expand(shape)
     if prompt.padded and not _stands_at_the_decoder(site):
         real = torch.tensor(prompt.attention_mask, dtype=torch.bool, device=actual.device)
         if shape[0] == 1:  # one row stands for all, as GPT-2's positions do
@@ -75,6 +76,7 @@ def by_x(tensor: Tensor) -> str:
 
 def spread(positions: Tensor, site: str, like: Tensor) -> Tensor:
     """Spread [batch, pos] over a site's layout; in a matrix of attention, over its queries."""
+    positions = positions.to(like.device)
     if is_attention_matrix(site):
         return positions[:, None, :, None].expand(like.shape)
     return positions.view(*positions.shape, *(1,) * (like.ndim - 2)).expand(like.shape)

@@ -143,6 +143,11 @@ def test_words_of_refusal_are_refused_in_one_short_line():
     assert len(str(raised.value)) < 300
 
 
+def test_what_an_operation_of_torch_does_not_support_is_a_crash():
+    with pytest.raises(RuntimeError, match="not supported"), refusals(["not supported"]):
+        1 - torch.tensor([True])
+
+
 def test_other_errors_are_left_alone():
     with pytest.raises(ValueError, match="broken"), refusals(["not found"]):
         raise ValueError("broken")

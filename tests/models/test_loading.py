@@ -119,10 +119,11 @@ def test_each_release_is_told_the_dtype_by_its_own_name(release, spelled, monkey
 
 @pytest.fixture
 def model():
-    """Give a model with a buffer of its own, and two names for one parameter."""
+    """Give a model with a computed and a saved buffer, and two names for one parameter."""
     model = torch.nn.Module()
     model.attn = torch.nn.Linear(2, 2)
-    model.attn.register_buffer("masked_bias", torch.tensor(-1e9))
+    model.attn.register_buffer("masked_bias", torch.tensor(-1e9), persistent=False)
+    model.attn.register_buffer("correction", torch.zeros(2))
     model.head, model.embed = torch.nn.Linear(2, 2, bias=False), torch.nn.Embedding(2, 2)
     model.head.weight = model.embed.weight
     return model
@@ -137,6 +138,7 @@ HELD_AGAINST_A_CHECKPOINT = {
     "a missing parameter": ("missing_keys", ["attn.weight"]),
     "a parameter missing by both its names": ("missing_keys", ["embed.weight", "head.weight"]),
     "a parameter too many": ("unexpected_keys", ["attn.more"]),
+    "a saved buffer under another name": ("unexpected_keys", ["layers.0.attn.correction"]),
     "a message": ("error_msgs", ["something else"]),
 }
 

@@ -65,6 +65,15 @@ def load(monkeypatch, tmp_path):
     return load
 
 
+def test_what_a_port_gives_stays_though_it_writes_to_the_same_memory_again():
+    port = Fixed(sites=("logits",), given={"logits": torch.zeros(1, 3, 67)})
+    runner = runner_of(port)
+    first = runner.run(ONE, ("logits",))["logits"]
+    port.given["logits"] += 1
+    assert not first.any()
+    assert runner.run(ONE, ("logits",))["logits"].all()
+
+
 def test_a_port_that_no_package_brings_makes_its_cell_unavailable():
     result = measure_cell(CELL, run_id="x", references=References(), plan=Plan())
     assert result.verdict == "unavailable"

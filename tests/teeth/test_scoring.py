@@ -63,6 +63,11 @@ def test_what_the_model_is_already_is_void(examiner, bias):
     assert examiner.finding(fault(partial(changed, bias, torch.clone))).result == "void"
 
 
+def test_a_misread_site_of_a_large_model_is_caught_as_it_fires(examiner, monkeypatch):
+    monkeypatch.setattr("harness.measure.comparer.LARGE", 0)
+    assert examiner.finding(misread("blocks.1.attn.z", 1e-6)).result == "caught"
+
+
 def test_a_misread_site_that_the_cell_does_not_compare_is_void(examiner):
     assert examiner.finding(misread("blocks.7.attn.z", 1e-6)).result == "void"
     assert examiner.finding(misread("blocks.1.attn.z", 1e-6)).result == "caught"

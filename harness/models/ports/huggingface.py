@@ -289,7 +289,11 @@ class TransformersRunner:
     def project(self, site: str, value: Tensor) -> Tensor:
         """Run one vector [d_model] through the projection at a site; give [head, d_head]."""
         tap = self._taps[site]
-        found = self.model.get_submodule(tap.module)(value.view(1, 1, -1))
+        module = self.model.get_submodule(tap.module)
+        device = next(module.parameters()).device
+        if device.type != "meta":  # where weights are borrowed they come to the vector
+            value = value.to(device)
+        found = module(value.view(1, 1, -1))
         view = found if tap.view is None else tap.view(found, self._config)
         return view[0, 0].detach()
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import io
+import linecache
 import logging
 import re
+import traceback
 import warnings
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
@@ -43,16 +45,28 @@ def require_release(allowed: str, *, of: str) -> None:
 
 @contextlib.contextmanager
 def refusals(words: Sequence[str]) -> Iterator[None]:
-    """Turn TransformerLens' own words of refusal into `Refused`; leave every other error alone."""
+    """Turn TransformerLens' own words of refusal into `Refused`; leave every other error alone.
+
+    torch says of operations, too, that they are not supported: those are crashes.
+    """
     try:
         yield
     except (ValueError, NotImplementedError, RuntimeError, AssertionError) as error:
-        if any(word in str(error) for word in words):
+        if any(word in str(error) for word in words) and _is_said(error):
             # An unknown name is answered with the list of some two hundred that are known.
             first = re.split(r"\s*[\[{]", str(error).strip().splitlines()[0])[0]
             message = f"transformer-lens {version('transformer_lens')}: {first}"
             raise Refused(message) from error
         raise
+
+
+def _is_said(error: Exception) -> bool:
+    """Tell a `raise` or an `assert` outside torch from what an operation of torch throws."""
+    if isinstance(error, AssertionError):
+        return True
+    *_, (frame, line) = traceback.walk_tb(error.__traceback__)
+    file = frame.f_code.co_filename
+    return "/torch/" not in file and linecache.getline(file, line).lstrip().startswith("raise")
 
 
 @contextlib.contextmanager

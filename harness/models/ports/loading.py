@@ -163,15 +163,17 @@ def not_loaded(model: Any, kind: str, found: Any) -> list[str]:
     """Give what a loading report holds against the checkpoint, in its own words.
 
     Some releases of transformers 4 also report buffers, which the model computes itself, and tied
-    parameters, which stand in the checkpoint once.
+    parameters, which stand in the checkpoint once. A tensor for a buffer that the model saves is
+    not left over for that reason: it was not loaded.
     """
     if kind == "missing_keys":
         parameters = dict(model.named_parameters(remove_duplicate=False))
         loaded = {id(value) for name, value in parameters.items() if name not in found}
         return [name for name in found if name in parameters and id(parameters[name]) not in loaded]
     if kind == "unexpected_keys":
-        buffers = {_last_two(name) for name, _ in model.named_buffers()}
-        return [name for name in found if _last_two(name) not in buffers]
+        computed = {name for name, _ in model.named_buffers()}.difference(model.state_dict())
+        ends = {_last_two(name) for name in computed}
+        return [name for name in found if _last_two(name) not in ends]
     return [str(entry) for entry in found]
 
 

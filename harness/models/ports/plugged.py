@@ -130,7 +130,8 @@ class PluggedRunner:
         there = [site for site in sites if site in taken]
         for site in there:
             self._check(site, taken[site], tokens)
-        return {site: taken[site].detach() for site in there}
+        # Of its own, since a port may give views of memory that its next run writes to.
+        return {site: taken[site].detach().clone() for site in there}
 
     def decode(
         self,

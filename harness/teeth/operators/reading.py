@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
+from harness.models.ports.asking import PLAIN, Asking
 from harness.models.sites import LOGITS
 from harness.teeth.fault import Fault, as_it_is, hooked, on_first, scaled_dimension
 from harness.teeth.operators.parameters import last_of
@@ -38,9 +40,11 @@ class Misreading:
         self.sites = runner.sites
         self.passed_through = runner.passed_through
 
-    def run(self, prompt: Prompt, sites: Sequence[str], *asking: Any) -> dict[str, Tensor]:
-        """Run the runner and misread."""
-        taken = self.runner.run(prompt, sites, *asking)
+    def run(
+        self, prompt: Prompt, sites: Sequence[str], asking: Asking = PLAIN
+    ) -> dict[str, Tensor]:
+        """Run the runner and misread; what is to be handed over as it fires is given at the end."""
+        taken = self.runner.run(prompt, sites, replace(asking, hand=None))
         return {**taken, self.site: self.change(taken)} if self.site in taken else taken
 
 
