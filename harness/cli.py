@@ -175,7 +175,7 @@ def run(  # noqa: PLR0917 - typer makes options of all of them
     elif accepted is None:
         print(f"not gated: {cli_gate.no_baseline(selection.profiles)}")
     else:
-        whole = not (keyword or read_run(folder).get("keyword"))
+        whole = not (keyword or read_run(folder).get("asked", {}).get("keyword"))
         gated = cli_gate.gate_run(accepted, folder, selection, whole=whole)
         code = max(code, gated)
     raise typer.Exit(code)

@@ -194,7 +194,7 @@ def _described(pieces: Sequence[Piece], name: str) -> dict[str, Any]:
             for piece in sorted(pieces, key=lambda piece: piece.shard["index"])
         ],
     }
-    common = {key: value for key, value in first.items() if key != "shard"}
+    common = {key: value for key, value in first.items() if key not in {"shard", "asked"}}
     common |= {key: _joined(pieces, key) for key in MACHINE if key in first}
     return {
         **common,

@@ -88,6 +88,7 @@ class Session:
     part: Part | None = None
     order: Order | None = None
     piece: Piece | None = None
+    asked: int = 0
     recorder: Recorder | None = None
 
 
@@ -237,17 +238,8 @@ def _session(config: pytest.Config) -> Session:
     shard = None if asked is None else shard_named(asked)
     if resumed := config.getoption("resume"):
         run = Path(resumed).resolve()
-        stored = read_run(run)
-        require(run, stored, "selection", "plan")
-        _check_relation(plan["relation"], asked_relation(stored))
-        shard = _resumed_shard(shard, stored)
-        if selection == Selection():
-            selection = selection_of(stored)
-        done = finished_cells(run)
-        if done:
-            read_cells(run)  # a part that cannot be read is told before hours are spent
-        plan = stored["plan"]
-        return Session(run=run, selection=selection, plan=plan, done=done, shard=shard, order=order)
+        asked = Session(run=run, selection=selection, plan=plan, shard=shard, order=order)
+        return _resumed(asked, worker=hasattr(config, "workerinput"))
     if told := getattr(config, "workerinput", {}).get("harness_run"):
         return Session(run=Path(told), selection=selection, plan=plan, shard=shard)
     now = dt.datetime.now(dt.timezone.utc)
@@ -260,6 +252,25 @@ def _session(config: pytest.Config) -> Session:
         message = f"{run} is there already; --resume it, or give another --run"
         raise RunFolderError(message)
     return Session(run=run, selection=selection, plan=plan, shard=shard, order=order)
+
+
+def _resumed(asked: Session, *, worker: bool) -> Session:
+    """Give the session that finishes a run, from what is asked now and what was then."""
+    stored = read_run(asked.run)
+    require(asked.run, stored, "selection", "plan", "packages", "python")
+    if not worker:  # the controller has asked
+        from harness.provenance import check_same_releases
+
+        check_same_releases(asked.run, stored)
+    _check_relation(asked.plan["relation"], asked_relation(stored))
+    asked.shard = _resumed_shard(asked.shard, stored)
+    if asked.selection == Selection():
+        asked.selection = selection_of(stored)
+    asked.done = finished_cells(asked.run)
+    if asked.done:
+        read_cells(asked.run)  # a part that cannot be read is told before hours are spent
+    asked.plan = stored["plan"]
+    return asked
 
 
 def _session_of(file: Path, config: pytest.Config) -> Session:
@@ -437,6 +448,12 @@ def _kept(items: list[pytest.Item], piece: Piece) -> dict[str, str]:
     return names
 
 
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Count the cells that are left once all have left out theirs."""
+    cells = [cell for cell in map(_cell_of, session.items) if cell is not None]
+    session.config.stash[_SESSION].asked = len({cell.id for cell in cells})
+
+
 def pytest_runtestloop(session: pytest.Session) -> bool | None:
     """Have a cluster measure the cells, if it is asked for; else pytest's own loop does."""
     state = session.config.stash[_SESSION]
@@ -460,6 +477,7 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
                 selection=state.selection.asked(),
                 plan=state.plan,
                 part=None if state.part is None else state.part.stored(),
+                asked=_asked(state, session.config),
             )
     except UsageError as error:
         raise pytest.UsageError(str(error)) from error
@@ -498,6 +516,12 @@ def check_cell(request: pytest.FixtureRequest) -> Callable[[Cell], CellResult]:
     return check
 
 
+def _asked(session: Session, config: pytest.Config) -> dict[str, Any]:
+    """Give how many cells the session is to measure, and pytest's -k, if that left some out."""
+    keyword = config.option.keyword
+    return {"cells": session.asked, **({"keyword": keyword} if keyword else {})}
+
+
 def _open(session: Session, asking: pytest.Session) -> tuple[References, KeptPort]:
     """Open the run, once per process; give what its cells share."""
     if session.references is not None and session.port is not None:
@@ -515,7 +539,7 @@ def _open(session: Session, asking: pytest.Session) -> tuple[References, KeptPor
         selection=session.selection.asked(),
         plan=session.plan,
         part=None if session.part is None else session.part.stored(),
-        keyword=asking.config.option.keyword,
+        asked=_asked(session, asking.config),
     )
     if hasattr(asking.config, "workerinput"):
         watched(session.run)

@@ -10,12 +10,16 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import torch
 
+from harness.errors import UsageError
 from harness.plugged import plugged_packages
 from harness.surroundings import child_environment, without_secrets
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 PACKAGES: Final = (
     "model-port-harness",
@@ -52,6 +56,27 @@ def gather() -> dict[str, Any]:
         "argv": [without_secrets(word) for word in sys.argv[1:]],
         "started": dt.datetime.now(dt.timezone.utc).isoformat(timespec="seconds"),
     }
+
+
+def check_same_releases(run: Path, stored: Mapping[str, Any]) -> None:
+    """Refuse to finish a run with other releases than it was begun with: it would be of neither.
+
+    Raises:
+        UsageError: they differ; says which.
+    """
+    here = gather()
+    now, then = ({**each["packages"], "Python": each["python"]} for each in (here, stored))
+    moved = [
+        f"{name} {then.get(name)} → {now.get(name)}"
+        for name in sorted({*then, *now})
+        if then.get(name) != now.get(name)
+    ]
+    if moved:
+        message = (
+            f"{run} was begun with other releases: {', '.join(moved)}\n"
+            "  next:    install those again, or measure it from its start"
+        )
+        raise UsageError(message)
 
 
 def _version(name: str) -> str | None:

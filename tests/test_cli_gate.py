@@ -12,7 +12,7 @@ from harness.measure.references import References
 from harness.measure.run import Plan, measure_cell
 from harness.measure.writing import open_run, write_result
 from harness.models.ports import load_port
-from harness.record import read_cells
+from harness.record import read_cells, read_run, write_sealed
 from harness.selection import Selection
 
 SITE, WEIGHT = "blocks.1.mlp_out", "transformer.h.1.mlp.c_proj.weight"
@@ -323,7 +323,7 @@ def test_a_run_that_is_finished_later_misses_what_it_would_have_missed_at_once(k
     run = Path("reports/runs/begun")
     asked = {"mode": ["hf_sdpa"], "dtype": ["exact"], "probe": ["none"]}
     plan = {"drawn": 0, "seed": 0, "shrink_seconds": 0.0}
-    open_run(run, selection=asked, plan=plan, keyword=keyword)
+    open_run(run, selection=asked, plan=plan, asked={"keyword": keyword} if keyword else {})
     found, _, _ = call("run", "--resume", run)
     verdicts = {cell["cell_id"]: cell["verdict"] for cell in written(run)["cells"]}
     assert found == code
@@ -333,7 +333,32 @@ def test_a_run_that_is_finished_later_misses_what_it_would_have_missed_at_once(k
 @pytest.mark.usefixtures("cases")
 def test_what_a_run_was_asked_for_by_a_word_is_kept(call):
     call(*RUN, "-k", "gpt2")
-    assert json.loads(Path("reports/runs/latest/run.json").read_text())["keyword"] == "gpt2"
+    asked = json.loads(Path("reports/runs/latest/run.json").read_text())["asked"]
+    assert asked == {"cells": 1, "keyword": "gpt2"}
+    code, _, said = accepted(call, "latest")
+    assert (code, "was asked by -k gpt2" in said) == (2, True)
+
+
+@pytest.mark.usefixtures("cases")
+def test_a_run_that_is_not_finished_is_not_accepted(call):
+    call(*RUN)
+    file = Path("reports/runs/latest/run.json")
+    described = read_run(file.parent)
+    assert described["asked"] == {"cells": 1}
+    write_sealed(file, {**described, "asked": {"cells": 2}})
+    code, _, said = accepted(call, "latest")
+    assert (code, "has 1 of the 2 cells that it was asked for" in said) == (2, True)
+
+
+@pytest.mark.usefixtures("cases")
+def test_a_run_is_not_finished_with_other_releases_than_it_was_begun_with(call):
+    call(*RUN)
+    file = Path("reports/runs/latest/run.json")
+    described = read_run(file.parent)
+    packages = {**described["packages"], "transformers": "4.0.0"}
+    write_sealed(file, {**described, "packages": packages})
+    code, out, said = call("run", "--resume", "latest")
+    assert (code, "was begun with other releases: transformers 4.0.0 → " in out + said) == (2, True)
 
 
 @pytest.mark.usefixtures("cases")

@@ -60,6 +60,7 @@ def run_items(
     selection: Mapping[str, Sequence[str]],
     plan: Mapping[str, Any],
     part: Mapping[str, Any] | None,
+    asked: Mapping[str, Any],
 ) -> None:
     """Measure the cells among a session's tests on a cluster; all other tests run here."""
     config = session.config
@@ -94,7 +95,7 @@ def run_items(
         for group in grouped(test.cell for test in tests.values())
     ]
     with reached(order.address) as engine:
-        open_run(run, selection=selection, plan=plan, part=part, keyword=config.option.keyword)
+        open_run(run, selection=selection, plan=plan, part=part, asked=asked)
         drive(tests, pieces, engine=engine, run=run, rows=rows)
 
 

@@ -195,11 +195,24 @@ def refuse_forced(run: Path, described: Mapping[str, Any]) -> None:
 
 
 def _refuse_part(run: Path, described: Mapping[str, Any], cells: int) -> None:
-    """Refuse a shard, and a merge that lacks cells: what is not there is gated by nobody.
+    """Refuse a part of a run: what is not there is gated by nobody.
 
     Raises:
-        UsageError: it is one of these.
+        UsageError: it is a shard, a merge that lacks cells, not finished, or was asked by -k.
     """
+    asked = described.get("asked", {})
+    if cells < asked.get("cells", 0) and "shard" not in described:
+        message = (
+            f"{run} has {cells} of the {asked['cells']} cells that it was asked for\n"
+            f"  next:    harness run --resume {run}, and accept it then"
+        )
+        raise UsageError(message)
+    if "keyword" in asked:
+        message = (
+            f"{run} was asked by -k {asked['keyword']}, which leaves out cells of its selection\n"
+            "  next:    run it by --family, --mode and the like, and accept that"
+        )
+        raise UsageError(message)
     of = (described.get("shard") or described.get("merged") or {}).get("of", cells)
     if "shard" in described or cells < of:
         message = (

@@ -31,12 +31,12 @@ def open_run(
     selection: Mapping[str, Sequence[str]],
     plan: Mapping[str, Any],
     part: Mapping[str, Any] | None = None,
-    keyword: str = "",
+    asked: Mapping[str, Any] | None = None,
 ) -> None:
     """Make the run's folder and run.json, and point `latest` to it; the first worker does it.
 
-    Where `part` is given the run is a shard, and says of what whole. `keyword` is pytest's -k, by
-    which the run may have been asked for less than its selection admits.
+    Where `part` is given the run is a shard, and says of what whole. `asked` is how many
+    `cells` are to be measured, and pytest's -k, the `keyword`, if that leaves cells out.
 
     Each process that opens it computes with one thread from then on.
     """
@@ -50,7 +50,7 @@ def open_run(
             "run_id": run.name,
             "selection": {axis: list(values) for axis, values in selection.items()},
             "plan": dict(plan),
-            **({"keyword": keyword} if keyword else {}),
+            **({} if asked is None else {"asked": dict(asked)}),
             **({} if part is None else {"shard": dict(part)}),
             **gather(),
         }

@@ -20,12 +20,15 @@ _WHOLE: Final = (int,)
 _TABLE: Final = (dict,)
 _LIST: Final = (list,)
 _KINDS: Final[dict[str, tuple[type, ...]]] = {
-    **dict.fromkeys(("run_id", "started"), _TEXT),
-    **dict.fromkeys(("packages", "selection", "plan", "shard", "merged", "executor"), _TABLE),
+    **dict.fromkeys(("run_id", "started", "python"), _TEXT),
+    **dict.fromkeys(("packages", "selection", "plan", "asked"), _TABLE),
+    **dict.fromkeys(("shard", "merged", "executor"), _TABLE),
     "packages.*": (str, type(None)),
     "selection.*": _LIST,
     "selection.*.*": _TEXT,
     **{f"shard.{name}": _WHOLE for name in ("index", "count", "cells", "of")},
+    "asked.cells": _WHOLE,
+    "asked.keyword": _TEXT,
     "merged.of": _WHOLE,
     "merged.missing": _LIST,
     "executor.machines": _LIST,

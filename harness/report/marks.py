@@ -29,7 +29,7 @@ def forced_words(relation: str) -> str:
 
 
 def part_words(described: Mapping[str, Any], cells: int) -> str:
-    """Say of a run that is not whole what it is: a shard, or a merge that lacks cells; else "".
+    """Say of a run that is not whole what it is: a shard, a merge or run that lacks cells; else "".
 
     Args:
         described: What run.json says.
@@ -43,6 +43,9 @@ def part_words(described: Mapping[str, Any], cells: int) -> str:
     merged = described.get("merged")
     if merged and cells < merged["of"]:
         return f"PARTIAL: {cells} of {merged['of']} cells are there; {'; '.join(merged['missing'])}"
+    asked = described.get("asked", {}).get("cells", 0)
+    if cells < asked:
+        return f"NOT WHOLE: {cells} of {asked} cells are there; next: harness run --resume"
     return ""
 
 
