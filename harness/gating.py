@@ -17,7 +17,14 @@ from harness.errors import SelectionError, UsageError
 from harness.judge.baseline import is_baseline
 from harness.judge.gate import Gate, gate
 from harness.judge.sides import read_side
-from harness.measure.question import Question, ask, ask_again, cell_of, prompt_of
+from harness.measure.question import (
+    Question,
+    ask,
+    ask_again,
+    cell_of,
+    checkpoint_or_why_not,
+    prompt_of,
+)
 from harness.models.checkpoints import Checkpoint, model_type_of
 from harness.models.families import FAMILIES
 from harness.profile import BREADTH, DEFAULT
@@ -112,26 +119,43 @@ def _models_of(checkpoint: str, selection: Selection) -> Iterator[tuple[str, str
 
 
 def made_elsewhere(selection: Selection, sources: Iterable[Source]) -> dict[Case, Checkpoint | str]:
-    """Give the cases that only a side's transformers knows, with what came of shrinking them there.
+    """Give the cases that only a side's transformers can shrink, with what came of it there.
 
-    So a type that a release brings is asked for before it is installed here.
+    So a type that a release brings is asked for before it is installed here, and one that a
+    release can build no more is asked for as another has built it.
     """
     if BREADTH.name not in selection.profiles:
         return {}
     from harness.models.architectures import architectures  # noqa: PLC0415 - takes seconds
 
     here = current_environment().versions.get(REFERENCE)
-    known = [(each.model_type, each.variant) for each in architectures()]
+    others = [
+        source
+        for source in sources
+        if isinstance(source, Subject) and source.versions.get(REFERENCE) not in {None, here}
+    ]
+    if not others:
+        return {}
+    known = [
+        (each.model_type, each.variant)
+        for each in architectures()
+        if not _is_asked(each.model_type, each.variant, selection)
+        or isinstance(checkpoint_or_why_not(_shrunk(each.model_type, each.variant)), Checkpoint)
+    ]
     found: dict[Case, Checkpoint | str] = {}
-    for source in sources:
-        if not isinstance(source, Subject) or source.versions.get(REFERENCE) in {None, here}:
-            continue
+    for source in others:
         for (family, variant), row in shrunk_in(source, known).items():
             if _is_asked(family, variant, selection):
-                case = Case(family=family, variant=variant, checkpoint=SHRUNK)
-                reason = row.get("reason")
-                found[case] = reason or Checkpoint(path=Path(row["path"]), digest=row["digest"])
+                case = _shrunk(family, variant)
+                if reason := row.get("reason"):
+                    found.setdefault(case, reason)  # another side may have made it
+                else:
+                    found[case] = Checkpoint(path=Path(row["path"]), digest=row["digest"])
     return found
+
+
+def _shrunk(family: str, variant: str) -> Case:
+    return Case(family=family, variant=variant, checkpoint=SHRUNK)
 
 
 def modes_for(sources: Iterable[Source]) -> tuple[str, ...]:
@@ -160,7 +184,7 @@ def question_for(
     """Give the question: what the selection asks, or what a recorded side has answered already.
 
     Where `broken` names the port, which then does not import, each of its modes is asked once:
-    one cell says it as well as all.
+    one cell says it as well as all. The reference library's own cells are asked as ever.
 
     Raises:
         SelectionError: it comes to no cell.
@@ -171,7 +195,7 @@ def question_for(
         cells = [cell for cell in stored if selection.admits(cell)]
     else:
         made = made_elsewhere(selection, sources)
-        cases = (*cases_for(selection), *made)
+        cases = tuple(dict.fromkeys((*cases_for(selection), *made)))
         modes = modes_for(sources)
         compared = cells_of(cases, selection, modes=modes)
         probed = (name for name in (*PROBE_MODES, *HOOKED_PROBE_MODES) if name in modes)
@@ -186,16 +210,13 @@ def question_for(
 
 
 def _one_of_each_mode(cells: Iterable[Cell]) -> list[Cell]:
-    """Keep one cell of each mode of a port, of GPT-2 if it can be: every release has it.
-
-    Where no port is asked for, nothing depends on it.
-    """
+    """Keep one cell of each mode of a port, of GPT-2 if it can be: every release has it."""
     cells = list(cells)
     kept: dict[str, Cell] = {}
     for cell in sorted(cells, key=lambda cell: cell.case.family != "gpt2"):
         if cell.mode.port != "transformers":
             kept.setdefault(cell.loading_mode, cell)
-    return list(kept.values()) or cells
+    return [*kept.values(), *(cell for cell in cells if cell.mode.port == "transformers")]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -213,7 +234,7 @@ def run_gate(
     """Measure what is not recorded yet, both sides at once, and judge.
 
     Where models are saved and loaded again, the newer side loads the older one's too, in the end.
-    A port that no longer imports ends it at once: nothing of it can be measured.
+    A port that no longer imports is asked once in each mode: nothing of it can be measured.
 
     Raises:
         UsageError: the sides cannot be compared.

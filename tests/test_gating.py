@@ -162,8 +162,10 @@ def test_a_recorded_side_is_asked_again_what_it_was_asked(recorded):
 
 def test_where_the_port_does_not_import_each_of_its_modes_is_asked_once():
     wide = Selection(family=("gpt2", "llama"), mode=("hf_sdpa", "bridge", "bridge_compat"))
+    wide = dataclasses.replace(wide, variant=("default",), dtype=("exact",), probe=("none",))
     found = asked(wide, subject(), broken={"transformer-lens"})
-    assert found == ["gpt2-default.bridge.exact", "gpt2-default.bridge_compat.exact"]
+    of_the_port = ["gpt2-default.bridge.exact", "gpt2-default.bridge_compat.exact"]
+    assert sorted(found) == [*of_the_port, SDPA, "llama-default.hf_sdpa.exact"]
     assert len(asked(BOTH_MODES, subject(), broken={"torch"})) == 2
 
 
@@ -203,8 +205,9 @@ def test_a_port_that_does_not_import_broke_and_its_words_are_told(tmp_path, in_t
     in_this_process["new"] = BROKEN
     heard = Heard()
     found = gated(subject(), subject("new"), tmp_path, BOTH_MODES, heard)
-    (cell,) = found.cells
+    cell, own = found.cells
     assert (cell.verdict, cell.loading_mode, found.exit_code) == ("broke", "bridge", 1)
+    assert (own.verdict, own.cell_id) == ("unchanged", SDPA)
     assert "cannot import name 'Nothing'" in cell.reason
     assert any("cannot import name 'Nothing'" in words for words in heard.said)
 
@@ -276,6 +279,23 @@ def test_types_that_only_one_side_knows_are_asked_with_what_it_made_of_them(monk
     assert gating.made_elsewhere(breadth, (here,)) == {}
     narrowed = dataclasses.replace(breadth, family=("arcee",))
     assert gating.made_elsewhere(narrowed, sides) == {}
+
+
+def test_a_type_that_this_release_can_build_no_more_is_asked_as_another_has_built_it(monkeypatch):
+    made = checkpoint_of(Case(family="llama"))
+
+    def shrunk_in(side, known):
+        assert ("arcee", "default") not in known
+        entry = {"path": str(made.path), "digest": made.digest}
+        return {("arcee", "default"): entry if side.spec == "old" else {"reason": "it broke"}}
+
+    monkeypatch.setattr(gating, "shrunk_in", shrunk_in)
+    monkeypatch.setattr(gating, "checkpoint_or_why_not", lambda _: "it does not build here")
+    sides = (subject("old", transformers="5.0.0"), subject("new", transformers="99.0.0"))
+    selection = Selection(profile=("breadth",), family=("arcee",), variant=("default",))
+    case = Case(family="arcee", checkpoint="shrunk")
+    for order in (sides, sides[::-1]):
+        assert gating.made_elsewhere(selection, order) == {case: made}
 
 
 def test_a_checkpoint_of_ones_own_is_of_the_family_that_its_config_states(tmp_path):

@@ -160,7 +160,7 @@ def ask(
     prompts: dict[str, tuple[Prompt, ...]] = {}
     absent: dict[str, str] = {}
     for name, case in {cell.case.id: cell.case for cell in asked}.items():
-        found = made[name] if name in made else _checkpoint_or_why_not(case)
+        found = made[name] if name in made else checkpoint_or_why_not(case)
         if isinstance(found, str):
             absent[name] = found
             continue
@@ -171,7 +171,8 @@ def ask(
     return Question(cells=asked, checkpoints=checkpoints, prompts=prompts, absent=absent)
 
 
-def _checkpoint_or_why_not(case: Case) -> Checkpoint | str:
+def checkpoint_or_why_not(case: Case) -> Checkpoint | str:
+    """Give a case's checkpoint, or why this machine has none."""
     try:
         return checkpoint_of(case)
     except Unavailable as reason:
@@ -181,16 +182,26 @@ def _checkpoint_or_why_not(case: Case) -> Checkpoint | str:
 def ask_again(cells: Iterable[Cell], prompts: Mapping[str, Sequence[Prompt]]) -> Question:
     """Give the question that a recorded run or baseline answered: its cells on its prompts.
 
+    A case of which probes alone ran has no prompts kept: it is asked on the bank.
+
     Raises:
-        SelectionError: there is no cell, or one whose prompts are not kept.
+        SelectionError: there is no cell.
     """
-    asked = _in_order(cell for cell in cells if cell.case.id in prompts)
-    cases = {cell.case.id: cell.case for cell in asked}
-    return Question(
-        cells=asked,
-        checkpoints={name: checkpoint_of(case) for name, case in cases.items()},
-        prompts={name: tuple(prompts[name]) for name in cases},
-    )
+    from harness.measure.prompts import Vocabulary, bank  # noqa: PLC0415 - not in a worker
+
+    asked = _in_order(cells)
+    checkpoints: dict[str, Checkpoint] = {}
+    again: dict[str, tuple[Prompt, ...]] = {}
+    absent: dict[str, str] = {}
+    for name, case in {cell.case.id: cell.case for cell in asked}.items():
+        found = checkpoint_or_why_not(case)
+        if isinstance(found, str):
+            absent[name] = found
+            continue
+        checkpoints[name] = found
+        kept = prompts.get(name)
+        again[name] = tuple(kept or bank(Vocabulary.of(found.config, padding=True)))
+    return Question(cells=asked, checkpoints=checkpoints, prompts=again, absent=absent)
 
 
 def _in_order(cells: Iterable[Cell]) -> tuple[Cell, ...]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import xxhash
 
 import harness.versions
 from harness.case import EXACT, mode_named
@@ -165,7 +166,10 @@ def _swept(spec: str, ground: Ground) -> list[Row]:
 def _measured(spec: str, subject: Subject, asked: Selection, ground: Ground) -> Path:
     plan = ground.plan
     question = question_for(asked, (subject,), drawn=plan.drawn, seed=plan.seed)
-    run = plan.out / re.sub(r"[^A-Za-z0-9.]+", "-", spec)
+    # Specs that read alike may come to other releases, and one spec to others another day.
+    came_to = f"{subject.environment.python_version} {sorted(subject.environment.versions.items())}"
+    name = re.sub(r"[^A-Za-z0-9.]+", "-", spec)
+    run = plan.out / f"{name}-{xxhash.xxh3_64_hexdigest(came_to.encode())}"
     file, scratch = run / "question.json", plan.out / ".question.json"
     question.write(scratch)
     if not (file.is_file() and file.read_bytes() == scratch.read_bytes()):

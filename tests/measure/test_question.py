@@ -4,6 +4,7 @@ import pytest
 
 from harness.case import Case, Cell, Limitation, Prompt
 from harness.errors import RunFolderError, SelectionError, Unavailable
+from harness.measure import question as question_module
 from harness.measure.question import Question, ask, ask_again, cell_of, prompt_of
 from harness.models.checkpoints import checkpoint_of
 from harness.record import read_sealed, write_sealed
@@ -78,15 +79,25 @@ def test_no_prompt_is_asked_twice(question):
 
 def test_a_recorded_question_is_asked_again_with_its_prompts():
     again = ask_again(CELLS, {"gpt2-default": [PROMPT]})
-    assert [str(each) for each in again.cells] == [str(CELLS[0]), str(CELLS[2])]
-    assert again.prompts == {"gpt2-default": (PROMPT,)}
+    assert [str(each) for each in again.cells] == [str(CELLS[0]), str(CELLS[2]), str(CELLS[1])]
+    assert again.prompts["gpt2-default"] == (PROMPT,)
+    # Where probes alone ran, none were kept: a case that is left out would be missed by nobody.
+    assert {prompt.origin.partition(":")[0] for prompt in again.prompts["llama-default"]} == {
+        "bank"
+    }
+
+
+def test_a_recorded_case_without_a_checkpoint_here_is_asked_and_says_why(monkeypatch):
+    monkeypatch.setattr(question_module, "checkpoint_or_why_not", lambda _: "it is not to be had")
+    again = ask_again(CELLS[:1], {})
+    assert (len(again.cells), again.absent) == (1, {"gpt2-default": "it is not to be had"})
 
 
 def test_no_cell_is_no_question():
     with pytest.raises(SelectionError, match="selects no cell"):
         ask([], drawn=0, seed=0)
     with pytest.raises(SelectionError, match="selects no cell"):
-        ask_again(CELLS, {"bloom-default": [PROMPT]})
+        ask_again([], {"bloom-default": [PROMPT]})
 
 
 def test_a_stored_row_gives_its_cell_without_limitations():

@@ -66,7 +66,7 @@ def sweep(monkeypatch, tmp_path):
         if "absent" in spec:
             message = "absent==1: there is no such release\n  found:   none\n  next:    another"
             raise RequirementError(message)
-        versions = {"torch": "2", "transformers": spec.partition("==")[2]}
+        versions = {"torch": "2", "transformers": spec.partition("==")[2] or "3"}
         environment = SimpleNamespace(python_version="3.11", versions=versions)
         return sweeping_subject(environment, versions)
 
@@ -113,6 +113,12 @@ def test_each_spec_gives_rows_and_one_that_cannot_be_had_says_so(sweep):
     table = pq.read_table(found.file)
     assert table.schema.equals(schema(), check_metadata=True)
     assert table.column("transformers").to_pylist() == ["1", None, "9"]
+
+
+def test_specs_that_read_alike_are_not_measured_into_one_folder(sweep, tmp_path):
+    found = sweep("transformers==1", "transformers>=1")
+    assert [row["transformers"] for row in found.rows] == ["1", "3"]
+    assert len(list(tmp_path.glob("transformers-1-*"))) == 2
 
 
 def test_a_sweep_in_which_nothing_can_be_had_is_an_error(sweep):
