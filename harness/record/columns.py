@@ -71,7 +71,11 @@ COLUMNS: Final[dict[str, tuple[Column, ...]]] = {
         _column("first_prompt_id", _TEXT, "smallest prompt known to fail there", "no site failed"),
         _column("tightest_relation", _TEXT, "relation that holds at it", "no site failed"),
         _column("limitation", _TEXT, "link of the limitation on the case", "there is none"),
-        _column("sites_compared", _WHOLE, "sites compared, over all prompts the same"),
+        _column(
+            "sites_compared",
+            _WHOLE,
+            "sites compared, on all prompts; of a probe, those it may ask about",
+        ),
         _column("sites_passed_through", _WHOLE, "of these, computed by the reference's own code"),
         _column("sites_missing", _WHOLE, "sites of the reference that the port lacks"),
         _column("missing_sites", _TEXT, "their names, by spaces"),

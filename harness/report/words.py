@@ -169,8 +169,8 @@ def _counts(cells: pd.DataFrame) -> str:
     compared = int(cells.sites_compared.sum())
     through = int(cells.sites_passed_through.sum())
     return (
-        f"{len(cells)} cells: {', '.join(parts)}; {compared} sites compared, of these "
-        f"{compared - through} computed by the port's own code; "
+        f"{len(cells)} cells: {', '.join(parts)}; {compared} sites compared or put to probes, "
+        f"of these {compared - through} computed by the port's own code; "
         f"{int(cells.sites_missing.sum())} sites not to be had"
     )
 

@@ -242,7 +242,7 @@ def test_every_cell_is_counted_by_its_verdict(printed):
     counts = line_with(lines, "6 cells: ")
     for verdict in VERDICTS:
         assert f"1 {verdict}" in counts
-    assert "240 sites compared, of these 160 computed by the port's own code" in counts
+    assert "240 sites compared or put to probes, of these 160 computed by the port's" in counts
     assert "12 sites not to be had" in counts
 
 
