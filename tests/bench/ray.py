@@ -16,6 +16,8 @@ from pathlib import Path
 
 from ray.cluster_utils import Cluster
 
+from harness.record import finished_cells
+
 ROOT = Path(__file__).parents[2]
 PROCESSES = 2
 FAMILIES = ("gpt2", "llama", "mistral", "gemma")
@@ -47,8 +49,8 @@ def overhead() -> dict[str, float | int]:
         cluster = Cluster(initialize_head=True, head_node_args=HEAD)
         by_ray = _seconds(Path(scratch), "ray", *by(cluster), *CASES, *ASKED)
         cluster.shutdown()
-        cells = len(list((Path(scratch) / "ray" / "cells").glob("[!.]*.parquet")))
-        same = len(list((Path(scratch) / "local" / "cells").glob("[!.]*.parquet")))
+        cells = len(finished_cells(Path(scratch) / "ray"))
+        same = len(finished_cells(Path(scratch) / "local"))
     if not cells == same > 0:
         message = f"{cells} cells by Ray and {same} here: there is nothing to compare"
         raise RuntimeError(message)
