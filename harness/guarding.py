@@ -29,6 +29,11 @@ _FIXTURE: Final = "check_cell"
 _UNASKED: Final = f"its test ended, and {_FIXTURE} was not called with it: nothing was measured"
 
 
+def measures(item: pytest.Item) -> bool:
+    """Say whether a test asks for its cell to be measured, by itself or through a fixture."""
+    return _FIXTURE in getattr(item, "fixturenames", ())
+
+
 class Guard:
     """A plugin of whoever measures: a worker, a piece of a cluster, a session without workers."""
 
@@ -52,7 +57,7 @@ class Guard:
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
         """Say that a cell begins, before any fixture runs."""
         cell = self._cell_of(item)
-        if cell is None or _FIXTURE not in getattr(item, "fixturenames", ()):
+        if cell is None or not measures(item):
             return
         with written(self._run, item.session):
             self._open_run(item.session)

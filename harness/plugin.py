@@ -93,7 +93,6 @@ class Session:
 
 
 _SESSION = pytest.StashKey[Session]()
-_MEASURES: Final = "check_cell"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -451,8 +450,9 @@ def _kept(items: list[pytest.Item], piece: Piece) -> dict[str, str]:
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Count the cells to be measured that are left once all have left out theirs."""
-    measuring = [item for item in session.items if _MEASURES in getattr(item, "fixturenames", ())]
-    cells = {cell.id for cell in map(_cell_of, measuring) if cell is not None}
+    from harness.guarding import measures
+
+    cells = {cell.id for cell in map(_cell_of, filter(measures, session.items)) if cell is not None}
     session.config.stash[_SESSION].asked = len(cells)
 
 
